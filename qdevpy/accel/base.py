@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs the guest, and what carries its kicks and interrupts.
+
+``none`` (no CPU: registers are driven by Python; unit tests) and ``kvm`` implement it. Interrupts are
+eventfds everywhere: a queue's MSI-X vector is one, and the accelerator turns it into a message.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+if TYPE_CHECKING:
+    from qdevpy.native.memory import GuestMemory
+    from qdevpy.native.space import AddressSpace
+
+
+@attrs.frozen
+class MsiMessage:
+    """What an MSI writes: the address and data registers of a vector (PCI 3.0, 6.8.1)."""
+
+    address: int
+    data: int
+
+
+@attrs.frozen
+class IoEvent:
+    """Where a write signals an eventfd instead of leaving the guest (KVM_IOEVENTFD).
+
+    :ivar bus: ``"pio"`` or ``"mmio"``
+    :ivar size: bytes of the write; 0: any (MMIO only, without datamatch)
+    :ivar datamatch: the value that must be written, or None for any
+    """
+
+    bus: str
+    address: int
+    size: int
+    datamatch: int | None
+    fd: int
+
+
+class Accelerator(ABC):
+    """What runs the guest. All methods are called with the VM lock held unless they say otherwise."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def open(self, memory: GuestMemory, space: AddressSpace) -> None:
+        """Make the virtual machine (no vCPUs yet).
+
+        :raises AccelError: missing or refused; says what to do
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back; vCPU threads have ended."""
+
+    @abstractmethod
+    def assign_ioevent(self, event: IoEvent) -> None:
+        """:raises OSError: the accelerator refuses (ENOSPC, EEXIST); callers fall back to synchronous notify."""
+
+    @abstractmethod
+    def deassign_ioevent(self, event: IoEvent) -> None:
+        """Undo :meth:`assign_ioevent`."""
+
+    @abstractmethod
+    def assign_irqfd(self, fd: int, message: MsiMessage) -> int:
+        """Have signals of eventfd FD raise MESSAGE; a signal that is already pending is delivered.
+
+        :returns: a handle
+        """
+
+    @abstractmethod
+    def update_irqfd(self, handle: int, message: MsiMessage) -> None:
+        """Change the message of an assigned irqfd."""
+
+    @abstractmethod
+    def deassign_irqfd(self, handle: int) -> None:
+        """From now on signals stay pending in the eventfd."""
+
+    @abstractmethod
+    def set_gsi(self, gsi: int, level: bool) -> None:
+        """Drive an interrupt line of the interrupt controllers. Any thread."""
+
+    @property
+    @abstractmethod
+    def set_gsi_pointer(self) -> tuple[object, object]:
+        """``(C function pointer void(*)(void *opaque, int gsi, int level), void *opaque)`` for native code."""
+
+
+class CpuAccelerator(Accelerator):
+    """An accelerator with vCPUs (``kvm``)."""
+
+    @abstractmethod
+    def create_vcpus(self, count: int) -> None:
+        """Make vCPUs 0..count-1 and their threads, paused."""
+
+    @abstractmethod
+    def set_boot_state(self, state: BootState) -> None:
+        """Put vCPU 0 at the boot state and the others into wait-for-SIPI; all vCPUs are paused."""
+
+    @abstractmethod
+    def reset_vcpus(self) -> None:
+        """All vCPUs and in-kernel interrupt controllers to their power-on state; all are paused."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Let the vCPUs run."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Return once no vCPU runs guest code or a device callback. Called WITHOUT the VM lock."""
+
+
+@attrs.frozen
+class BootState:
+    """Registers of vCPU 0 at the guest's first instruction; what is not named is as after reset.
+
+    :ivar mode: ``"real"`` (reset vector / firmware), ``"protected"`` (PVH: flat 32-bit, paging off) or
+        ``"long"`` (64-bit, identity-mapped page tables at ``cr3``)
+    """
+
+    mode: str
+    rip: int
+    rsi: int = 0
+    rbx: int = 0
+    rsp: int = 0
+    cr3: int = 0
+    gdt_base: int = 0
+    gdt_limit: int = 0
+
+
+@attrs.frozen
+class StopReason:
+    """Why a vCPU stopped by itself: ``shutdown`` (triple fault) or ``crash`` with a message for the user."""
+
+    kind: str
+    message: str
+    vcpu: int

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that qdevpy raises on purpose.
+
+::
+
+    QdevpyError
+     ├── DefinitionError      a machine definition is wrong; carries every problem found
+     ├── PluginError          a plugin cannot be loaded or breaks the rules
+     ├── DeviceError          a device: names its id and type
+     │    ├── PropertyError   unknown, unparsable or forbidden property
+     │    └── RealizeError    the device cannot come to life with what it was given
+     ├── BackendError         a drive, netdev or chardev cannot be opened or used
+     ├── AccelError           the accelerator is missing or refuses
+     │    └── GuestCrash      the guest cannot go on: triple fault, emulation failure
+     ├── BootError            kernel, initrd or firmware cannot be loaded
+     └── GuestAddressError    an address that is not guest memory (raised by Python devices' DMA)
+
+A message says what was given, where, what is accepted, and what to do. The command line prints
+``str(error)`` of these and no traceback; anything else is a bug and shows one.
+"""
+
+from __future__ import annotations
+
+
+class QdevpyError(Exception):
+    """Base of all errors meant for the user."""
+
+
+class PluginError(QdevpyError):
+    """A plugin cannot be loaded, or what it offers breaks a rule; names its distribution."""
+
+
+class DeviceError(QdevpyError):
+    """Something about one device.
+
+    :param message: what is wrong, what is accepted, what to do
+    :param device: the device as a user knows it: its id, else its type
+    """
+
+    def __init__(self, message: str, *, device: str | None = None) -> None:
+        super().__init__(f"{device}: {message}" if device else message)
+        self.device = device
+        self.message = message
+
+
+class PropertyError(DeviceError):
+    """A property is unknown, cannot take the value, or cannot be set now.
+
+    :param name: the property's name, as the user writes it
+    """
+
+    def __init__(self, message: str, *, device: str | None = None, name: str | None = None) -> None:
+        super().__init__(message, device=device)
+        self.name = name
+
+
+class RealizeError(DeviceError):
+    """The device cannot be realized; nothing of it is left behind."""
+
+
+class BackendError(QdevpyError):
+    """A drive, netdev or chardev cannot be opened or used."""
+
+
+class AccelError(QdevpyError):
+    """The accelerator is missing or refuses; says what to do."""
+
+
+class GuestCrash(AccelError):
+    """A vCPU cannot go on. The message has RIP and, where known, the instruction's bytes."""
+
+
+class BootError(QdevpyError):
+    """A kernel, initrd or firmware image cannot be loaded."""
+
+
+class GuestAddressError(QdevpyError):
+    """A range is not wholly inside guest memory.
+
+    :param gpa: first guest-physical address
+    :param length: bytes
+    """
+
+    def __init__(self, gpa: int, length: int) -> None:
+        super().__init__(f"guest address {gpa:#x}, {length} bytes: not inside guest memory")
+        self.gpa = gpa
+        self.length = length

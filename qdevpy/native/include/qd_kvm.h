@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The vCPU loop. Everything about KVM that is not hot (creating the VM, memory slots, routing, irqfd,
+ * ioeventfd, CPUID, registers) is Python with ioctl numbers from the kernel's headers, see accel/kvm.
+ */
+#ifndef QD_KVM_H
+#define QD_KVM_H
+
+#include "qd_space.h"
+
+enum qd_stop {
+    QD_STOP_REQUESTED = 0, /* qd_vcpu_kick() */
+    QD_STOP_SHUTDOWN = 1,  /* KVM_EXIT_SHUTDOWN: triple fault */
+    QD_STOP_SYSTEM = 2,    /* KVM_EXIT_SYSTEM_EVENT, type in detail */
+    QD_STOP_INTERNAL = 3,  /* KVM_EXIT_INTERNAL_ERROR: read kvm_run for suberror and bytes */
+    QD_STOP_FAIL_ENTRY = 4,
+    QD_STOP_UNKNOWN = 5,   /* exit reason in detail */
+    QD_STOP_ERRNO = 6,     /* KVM_RUN failed: errno in detail */
+    QD_STOP_DEBUG = 7
+};
+
+struct qd_vcpu {
+    int fd;                /* vCPU file descriptor */
+    void *run;             /* mapped struct kvm_run */
+    struct qd_space *space;
+    uint64_t detail;
+    uint64_t exits_pio, exits_mmio, exits_other;
+    int stop_requested;    /* atomic */
+    unsigned long thread;  /* pthread_t while inside qd_vcpu_run, else 0; atomic */
+};
+
+/* Sits in KVM_RUN, serving PIO and MMIO exits, until something else happens; an enum qd_stop. */
+int qd_vcpu_run(struct qd_vcpu *vcpu);
+/* Any thread: make qd_vcpu_run() return QD_STOP_REQUESTED soon, also where it is not in it yet. */
+void qd_vcpu_kick(struct qd_vcpu *vcpu);
+
+#endif

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""qdev: properties, device life cycle, buses and the device tree."""

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Properties: declared once, as class attributes of a device.
+
+::
+
+    class Disk(Device):
+        serial: str = prop.string(help="serial number, at most 20 bytes")
+        num_queues: int = prop.uint16(1, minimum=1, maximum=64, help="request queues")
+        event_idx: bool = prop.bit("features", 29, True, help="VIRTIO_F_EVENT_IDX")
+
+A :class:`Kind` knows how to parse and print one sort of value; a :class:`Property` is one
+declaration on one class. The user-visible name is the attribute's with ``-`` for ``_`` unless
+``name=`` says otherwise (QEMU's names are not regular). One guard refuses writes to a realized
+device. As QEMU's ``hw/core/qdev-properties.c``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from qdevpy.errors import PropertyError
+from qdevpy.qdev import kinds
+from qdevpy.qdev.kinds import Kind
+
+if TYPE_CHECKING:
+    from qdevpy.qdev.device import Device
+
+_KEY = "qdevpy.property"
+
+
+@attrs.frozen
+class Property:
+    """One property of one device class.
+
+    :ivar name: as users write it
+    :ivar attribute: the class attribute that holds the value
+    :ivar kind: how values are parsed and printed
+    :ivar default: a value of the kind, not text
+    :ivar help: one line
+    :ivar word, bit: for bit properties, the word's name and the bit's number
+    :ivar runtime: may be set on a realized device
+    """
+
+    name: str
+    attribute: str
+    kind: Kind
+    default: Any
+    help: str
+    word: str | None = None
+    bit: int | None = None
+    runtime: bool = False
+
+    def default_text(self) -> str | None:
+        """The default as the user would write it; None where there is none."""
+        return None if self.default is None else self.kind.format(self.default)
+
+
+def _guard(instance: Device, attribute: attrs.Attribute[Any], value: Any) -> Any:
+    """Refuse a write after realize (qdev_prop_set_after_realize in QEMU)."""
+    if instance.is_realized and not attribute.metadata[_KEY]["runtime"]:
+        raise PropertyError(
+            f"property '{attribute.metadata[_KEY]['name'] or attribute.name}' cannot be set after the device is realized",
+            device=instance.label,
+            name=attribute.name,
+        )
+    return value
+
+
+def declare(
+    kind: Kind,
+    default: Any,
+    *,
+    help: str,  # noqa: A002 - the field's word for it
+    name: str | None = None,
+    word: str | None = None,
+    bit: int | None = None,
+    runtime: bool = False,
+) -> Any:
+    """Declare a property of any kind; the named functions below are short for it."""
+    spec = {"kind": kind, "help": help, "name": name, "word": word, "bit": bit, "runtime": runtime}
+    return attrs.field(default=default, kw_only=True, on_setattr=_guard, metadata={_KEY: spec})
+
+
+def boolean(default: bool = False, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """``on`` or ``off``."""
+    return declare(kinds.Bool(), default, help=help, **options)
+
+
+def bit(word: str, number: int, default: bool = False, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """One bit of the word called WORD; users see ``on`` or ``off``, never the word."""
+    return declare(kinds.Bool(), default, help=help, word=word, bit=number, **options)
+
+
+def _integer(bits: int) -> Callable[..., Any]:
+    def build(
+        default: int = 0,
+        *,
+        help: str,  # noqa: A002
+        minimum: int = 0,
+        maximum: int = (1 << bits) - 1,
+        **options: Any,
+    ) -> Any:
+        return declare(kinds.Integer(f"uint{bits}", minimum, maximum), default, help=help, **options)
+
+    build.__doc__ = f"Unsigned, {bits} bits; decimal or 0x hexadecimal."
+    return build
+
+
+uint8 = _integer(8)
+uint16 = _integer(16)
+uint32 = _integer(32)
+uint64 = _integer(64)
+
+
+def int32(default: int = 0, *, help: str, minimum: int = -(1 << 31), maximum: int = (1 << 31) - 1, **options: Any) -> Any:  # noqa: A002
+    """Signed, 32 bits."""
+    return declare(kinds.Integer("int32", minimum, maximum), default, help=help, **options)
+
+
+def hex32(default: int = 0, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """Unsigned, 32 bits, printed in hexadecimal."""
+    return declare(kinds.Hex32(), default, help=help, **options)
+
+
+def size(default: int = 0, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """Bytes, with QEMU's suffixes: ``512``, ``4K``, ``1.5M``."""
+    return declare(kinds.Size(), default, help=help, **options)
+
+
+def string(default: str | None = None, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """Text."""
+    return declare(kinds.Str(), default, help=help, **options)
+
+
+def enum(default: str, *, choices: tuple[str, ...], type_name: str, help: str, **options: Any) -> Any:  # noqa: A002
+    """One word of CHOICES."""
+    return declare(kinds.Enum(type_name, choices), default, help=help, **options)
+
+
+def on_off_auto(default: str = "auto", *, help: str, **options: Any) -> Any:  # noqa: A002
+    """``on``, ``off`` or ``auto``, kept as that word."""
+    return declare(kinds.OnOffAuto(), default, help=help, **options)
+
+
+def macaddr(default: bytes | None = None, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """Six bytes; None until the machine gives the device one."""
+    return declare(kinds.MacAddr(), default, help=help, **options)
+
+
+def pci_devfn(default: int | None = None, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """``slot`` or ``slot.function``, hexadecimal; slot * 8 + function; None: the next free slot."""
+    return declare(kinds.PciDevfn(), default, help=help, **options)
+
+
+def drive(*, help: str, **options: Any) -> Any:  # noqa: A002
+    """The name of an entry of ``drives:``; holds the backend object once resolved."""
+    return declare(kinds.BackendRef("drive"), None, help=help, **options)
+
+
+def netdev(*, help: str, **options: Any) -> Any:  # noqa: A002
+    """The name of an entry of ``netdevs:``."""
+    return declare(kinds.BackendRef("netdev"), None, help=help, **options)
+
+
+def chardev(*, help: str, **options: Any) -> Any:  # noqa: A002
+    """The name of an entry of ``chardevs:``."""
+    return declare(kinds.BackendRef("chardev"), None, help=help, **options)
+
+
+def link(target: str, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """The id of an object or device of type TARGET (``iothread``)."""
+    return declare(kinds.Link(target), None, help=help, **options)
+
+
+def properties_of(cls: type[Any]) -> Mapping[str, Property]:
+    """The properties that a device class declares or inherits, by user-visible name."""
+    found: dict[str, Property] = {}
+    for field in attrs.fields(cls):
+        spec = field.metadata.get(_KEY)
+        if spec is None:
+            continue
+        name = spec["name"] or field.name.replace("_", "-")
+        found[name] = Property(
+            name=name,
+            attribute=field.name,
+            kind=spec["kind"],
+            default=None if field.default is attrs.NOTHING else field.default,
+            help=spec["help"],
+            word=spec["word"],
+            bit=spec["bit"],
+            runtime=spec["runtime"],
+        )
+    return found
+
+
+def word_of(device: Any, word: str) -> int:
+    """The word that the device's bit properties make: the sum of the bits that are on."""
+    return sum(1 << p.bit for p in properties_of(type(device)).values() if p.word == word and p.bit is not None and getattr(device, p.attribute))

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of a virtio device: queues, features, config space. Knows no transport.
+
+Device status (virtio 1.2, 2.1), as the transport moves it::
+
+        0 --ACKNOWLEDGE--> --DRIVER--> --FEATURES_OK--> --DRIVER_OK--> serving
+        ^                                                      |
+        |                                        NEEDS_RESET <-+- mark_broken()
+        +------------------------ reset ----------------------+
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from qdevpy.qdev import property as prop
+from qdevpy.qdev.device import Device, Notification
+from qdevpy.virtio import defs
+
+if TYPE_CHECKING:
+    from qdevpy.virtio.bindings import TransportBindings
+    from qdevpy.virtio.queue import NativeHandler, VirtQueue
+
+log = logging.getLogger(__name__)
+
+
+class VirtIODevice(Device):
+    """Base class of virtio devices.
+
+    A subclass sets the class variables, declares properties, adds its queues in :meth:`do_realize` with
+    :meth:`add_queue`, and overrides ``handle_output`` (Python) or gives ``native=`` (C) for each.
+
+    :cvar base_name: ``virtio-blk``; transports derive ``virtio-blk-pci`` and its siblings
+    :cvar device_id: virtio 1.2, section 5
+    :cvar pci_class: class code of the PCI function, 24 bits (``0x010000``)
+    :cvar transitional_id: PCI device id of the transitional device, or None where there is none
+    :cvar ioeventfd: the notification policy; every device declares it
+    :ivar status: the device status register
+    :ivar features: negotiated features
+    :ivar queues: all queues, by index
+    :ivar bindings: the transport's callbacks; set before realize
+    """
+
+    base_name: ClassVar[str] = ""
+    device_id: ClassVar[int] = 0
+    pci_class: ClassVar[int] = 0xFF0000
+    transitional_id: ClassVar[int | None] = None
+    bus_type: ClassVar[str | None] = "virtio-bus"
+    ioeventfd: ClassVar[Notification | None] = Notification.ALLOWED
+
+    indirect_desc: bool = prop.bit("features", defs.F_RING_INDIRECT_DESC, True, help="offer VIRTIO_F_INDIRECT_DESC")
+    event_idx: bool = prop.bit("features", defs.F_RING_EVENT_IDX, True, help="offer VIRTIO_F_EVENT_IDX")
+    notify_on_empty: bool = prop.bit("features", defs.F_NOTIFY_ON_EMPTY, True, help="offer VIRTIO_F_NOTIFY_ON_EMPTY (legacy)")
+    any_layout: bool = prop.bit("features", defs.F_ANY_LAYOUT, True, help="offer VIRTIO_F_ANY_LAYOUT (legacy)")
+
+    status: int = attrs.field(default=0, init=False)
+    features: int = attrs.field(default=0, init=False)
+    queues: list[VirtQueue] = attrs.field(factory=list, init=False)
+    bindings: TransportBindings = attrs.field(default=None, init=False)
+    broken: str | None = attrs.field(default=None, init=False)
+
+    # -- for subclasses to override
+
+    @property
+    def vectors_wanted(self) -> int:
+        """MSI-X vectors a transport offers by default: one a queue and one for config changes."""
+        return len(self.queues) + 1
+
+    def host_features(self) -> int:
+        """Features offered, without the transport's; default: the bit properties of word ``features``."""
+        return prop.word_of(self, "features")
+
+    def features_acked(self, features: int) -> None:
+        """The driver settled on FEATURES (FEATURES_OK, or DRIVER_OK of a legacy driver)."""
+
+    def get_config(self) -> bytes:
+        """The device-specific config space; its length is its size."""
+        return b""
+
+    def set_config(self, offset: int, data: bytes) -> None:
+        """The driver wrote DATA at OFFSET of the config space; inside the bounds of :meth:`get_config`."""
+
+    def status_set(self, old: int, new: int) -> None:
+        """The driver wrote the status; called before the transport's ``status_changed``."""
+
+    def handle_output(self, queue: VirtQueue) -> None:
+        """Serve QUEUE: called for a kick where the queue has no native handler, with the VM lock held."""
+        raise NotImplementedError(f"{type(self).__name__} has queue {queue.index} and no handle_output")
+
+    def native_event(self, bits: int) -> None:
+        """A native handler called ``api->event(vdev, bits)``; on the main loop, with the VM lock held."""
+
+    # -- for subclasses to use
+
+    def add_queue(self, size: int, *, native: NativeHandler | None = None, name: str = "") -> VirtQueue:
+        """Add the next queue, in do_realize. SIZE: entries offered, a power of two up to 1024.
+
+        :param native: the C handler; None: :meth:`handle_output` serves it
+        """
+        from qdevpy.virtio.queue import VirtQueue
+
+        queue = VirtQueue(self, len(self.queues), size, native=native, name=name)
+        self.queues.append(queue)
+        return queue
+
+    def mark_broken(self, why: str) -> None:
+        """The driver broke a rule: set NEEDS_RESET, tell it, and serve nothing until it resets (2.1.1). The VM goes on."""
+        if self.broken is not None:
+            return
+        self.broken = why
+        log.warning("%s: %s; the device needs a reset by its driver", self.label, why)
+        self.status |= defs.STATUS_NEEDS_RESET
+        if self.features & (1 << defs.F_VERSION_1) and self.status & defs.STATUS_DRIVER_OK:
+            self.bindings.notify_config()
+
+    # -- for transports
+
+    def write_status(self, new: int) -> None:
+        """The driver writes the status register with a nonzero value: device first, then the transport."""
+        old = self.status
+        self.status = new | (old & defs.STATUS_NEEDS_RESET)
+        self.status_set(old, self.status)
+        self.bindings.status_changed(old, self.status)
+
+    def has_feature(self, number: int) -> bool:
+        """Whether feature bit NUMBER was negotiated."""
+        return bool(self.features >> number & 1)
+
+    def reset(self) -> None:
+        """Status 0: the device cleans up first, then the transport (rule 4), then queues and features are cleared."""
+        old = self.status
+        super().reset()
+        self.status = 0
+        if self.bindings is not None:
+            self.bindings.status_changed(old, 0)
+        for queue in self.queues:
+            queue.reset()
+        self.features = 0
+        self.broken = None
+
+    def state_summary(self) -> dict[str, Any]:
+        """Per queue: entries, kicks by way, requests, interrupts."""
+        return {queue.name or str(queue.index): queue.counters() for queue in self.queues}
