@@ -11,7 +11,7 @@
      │    └── RealizeError    the device cannot come to life with what it was given
      ├── BackendError         a drive, netdev or chardev cannot be opened or used
      ├── AccelError           the accelerator is missing or refuses
-     │    └── GuestCrash      the guest cannot go on: triple fault, emulation failure
+     │    └── GuestCrashError      the guest cannot go on: triple fault, emulation failure
      ├── BootError            kernel, initrd or firmware cannot be loaded
      └── GuestAddressError    an address that is not guest memory (raised by Python devices' DMA)
 
@@ -66,7 +66,7 @@ class AccelError(QdevpyError):
     """The accelerator is missing or refuses; says what to do."""
 
 
-class GuestCrash(AccelError):
+class GuestCrashError(AccelError):
     """A vCPU cannot go on. The message has RIP and, where known, the instruction's bytes."""
 
 

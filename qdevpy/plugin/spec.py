@@ -36,7 +36,8 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def qdevpy_devices() -> Iterable[type[Device]]:
     """Device classes. A ``VirtIODevice`` is offered on every transport (``NAME-pci``,
-    ``NAME-pci-transitional``, ``NAME-pci-non-transitional``); any other class by its ``type_name``."""
+    ``NAME-pci-transitional``, ``NAME-pci-non-transitional``); any other class by its ``type_name``.
+    """
     raise NotImplementedError
 
 

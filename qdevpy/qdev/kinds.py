@@ -198,7 +198,7 @@ class PciDevfn(Kind):
     accepts = "a slot from 0 to 1f with an optional function, as in 4 or 4.1 (hexadecimal)"
 
     def parse(self, given: Any) -> int:
-        """slot * 8 + function for 'slot.function'."""
+        """Slot * 8 + function for 'slot.function'."""
         # YAML reads a plain 4.1 as a float and 10 as an int; both are the user's hexadecimal digits
         match = re.fullmatch(r"(?:0x)?([0-9a-fA-F]{1,2})(?:\.([0-7]))?", str(given))
         if isinstance(given, bool) or not match or int(match[1], 16) > 0x1F:

@@ -26,7 +26,7 @@ from qdevpy.qdev import kinds
 from qdevpy.qdev.kinds import Kind
 
 if TYPE_CHECKING:
-    from qdevpy.qdev.device import Device
+    from qdevpy.qdev.object import Object
 
 _KEY = "qdevpy.property"
 
@@ -58,7 +58,7 @@ class Property:
         return None if self.default is None else self.kind.format(self.default)
 
 
-def _guard(instance: Device, attribute: attrs.Attribute[Any], value: Any) -> Any:
+def _guard(instance: Object, attribute: attrs.Attribute[Any], value: Any) -> Any:
     """Refuse a write after realize (qdev_prop_set_after_realize in QEMU)."""
     if instance.is_realized and not attribute.metadata[_KEY]["runtime"]:
         raise PropertyError(
@@ -198,4 +198,5 @@ def properties_of(cls: type[Any]) -> Mapping[str, Property]:
 
 def word_of(device: Any, word: str) -> int:
     """The word that the device's bit properties make: the sum of the bits that are on."""
-    return sum(1 << p.bit for p in properties_of(type(device)).values() if p.word == word and p.bit is not None and getattr(device, p.attribute))
+    bits = [p for p in properties_of(type(device)).values() if p.word == word and p.bit is not None]
+    return sum(1 << (p.bit or 0) for p in bits if getattr(device, p.attribute))

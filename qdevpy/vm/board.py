@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import BootState
-    from qdevpy.qdev.bus import Bus
     from qdevpy.vm.machine import Machine
 
 

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Back ends: an entry of ``drives:``, ``netdevs:`` or ``chardevs:``; options are properties, checked like a device's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from qdevpy.errors import BackendError
+from qdevpy.qdev.object import Object
+
+if TYPE_CHECKING:
+    from qdevpy.vm.machine import Machine
+
+
+class Backend(Object):
+    """Base class of back ends. ``id`` is the entry's name.
+
+    :cvar section: ``drives``, ``netdevs`` or ``chardevs``
+    :ivar user: the label of the device that took it; a back end serves one device
+    """
+
+    section: ClassVar[str] = ""
+    machine: Machine = attrs.field(default=None, init=False)
+    user: str | None = attrs.field(default=None, init=False)
+
+    @property
+    def name(self) -> str:
+        """The entry's name."""
+        return self.id or self.type_name
+
+    def open(self) -> None:
+        """Override: open what the options name. ``machine`` is set; called before any device exists.
+
+        :raises BackendError: names the entry, what was given and what the host said
+        """
+
+    def close(self) -> None:
+        """Override: give it back. Called once, after all devices are gone."""
+
+    def take(self, device: str) -> None:
+        """A device plugs in.
+
+        :raises BackendError: another device has it
+        """
+        if self.user is not None:
+            raise BackendError(f"{self.section[:-1]} '{self.name}' is in use by {self.user}; give {device} one of its own")
+        self.user = device
+
+    def release(self) -> None:
+        """The device is gone."""
+        self.user = None

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects with properties: devices, and the back ends they are plugged into on the host side."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import attrs
+
+from qdevpy.errors import PropertyError
+from qdevpy.qdev.property import Property, properties_of
+
+
+@attrs.define(slots=False, eq=False, kw_only=True)
+class Object:
+    """Something with a type name, an id and properties that users set.
+
+    :ivar id: the user's name of it, or None
+    :cvar type_name: QEMU's name of the type (``isa-serial``, ``tap``)
+    :cvar description: one line for listings
+    """
+
+    type_name: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+
+    id: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Turn the subclass's annotated properties into attrs fields; nothing to remember for authors."""
+        super().__init_subclass__(**kwargs)
+        attrs.define(cls, slots=False, eq=False, kw_only=True)
+
+    @property
+    def label(self) -> str:
+        """How messages name this device: its id, else its type."""
+        return f"{self.id} ({self.type_name})" if self.id else self.type_name
+
+    @property
+    def is_realized(self) -> bool:
+        """Whether properties are fixed by now."""
+        return False
+
+    def find_property(self, name: str) -> tuple[Object, Property]:
+        """The object that owns a property, and its declaration.
+
+        :raises PropertyError: unknown; the message has the nearest valid name
+        """
+        for owner in self.property_owners():
+            found = properties_of(type(owner)).get(name)
+            if found is not None:
+                return owner, found
+        near = difflib.get_close_matches(name, [*self.all_properties(), "id"], 1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; see 'qdevpy device {self.type_name}'"
+        raise PropertyError(f"property '{name}' not found{hint}", device=self.label, name=name)
+
+    def property_owners(self) -> Iterator[Object]:
+        """Objects whose properties are this device's to the user; transports add the device behind them."""
+        yield self
+
+    def all_properties(self) -> Mapping[str, Property]:
+        """All properties by name, the device's own first."""
+        found: dict[str, Property] = {}
+        for owner in self.property_owners():
+            for name, declared in properties_of(type(owner)).items():
+                found.setdefault(name, declared)
+        return found
+
+    def set_property(self, name: str, given: Any) -> None:
+        """Parse and set a property.
+
+        :param given: text, or a plain YAML scalar
+        :raises PropertyError: unknown name, unacceptable value, or the device is realized
+        """
+        owner, declared = self.find_property(name)
+        try:
+            value = declared.kind.parse(given)
+        except ValueError as error:
+            raise PropertyError(f"property '{name}': '{given}': {error}", device=self.label, name=name) from None
+        setattr(owner, declared.attribute, value)
+
+    def get_property(self, name: str) -> Any:
+        """A property's value (not its text)."""
+        owner, declared = self.find_property(name)
+        return getattr(owner, declared.attribute)
