@@ -5,6 +5,7 @@
 
     QdevpyError
      ├── DefinitionError      a machine definition is wrong; carries every problem found
+     ├── LocatedError         any of the others, with the place in the definition that caused it
      ├── PluginError          a plugin cannot be loaded or breaks the rules
      ├── DeviceError          a device: names its id and type
      │    ├── PropertyError   unknown, unparsable or forbidden property
@@ -21,9 +22,27 @@ A message says what was given, where, what is accepted, and what to do. The comm
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qdevpy.definition.model import Position
+
 
 class QdevpyError(Exception):
     """Base of all errors meant for the user."""
+
+
+class LocatedError(QdevpyError):
+    """An error with the place in a machine definition that caused it.
+
+    :param error: what happened
+    :param position: file, line and column
+    """
+
+    def __init__(self, error: QdevpyError, position: Position) -> None:
+        super().__init__(f"{position}: error: {error}")
+        self.error = error
+        self.position = position
 
 
 class PluginError(QdevpyError):

@@ -8,6 +8,7 @@ eventfds everywhere: a queue's MSI-X vector is one, and the accelerator turns it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -91,7 +92,12 @@ class Accelerator(ABC):
 
 
 class CpuAccelerator(Accelerator):
-    """An accelerator with vCPUs (``kvm``)."""
+    """An accelerator with vCPUs (``kvm``).
+
+    :ivar on_stop: called on the vCPU's thread, without the VM lock, when a vCPU stops by itself
+    """
+
+    on_stop: Callable[[StopReason], None] | None = None
 
     @abstractmethod
     def create_vcpus(self, count: int) -> None:

@@ -50,6 +50,11 @@ class MainLoop:
         self._mutex = threading.Lock()
         self._selector.register(self._wake_read, selectors.EVENT_READ, {})
 
+    @property
+    def wake_fd(self) -> int:
+        """A byte written here wakes the loop; for :func:`signal.set_wakeup_fd`."""
+        return self._wake_write
+
     def close(self) -> None:
         """Forget everything and free the descriptors of the loop's own."""
         self._selector.close()

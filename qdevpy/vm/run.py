@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``qdevpy boot``: build, reset, run until the machine ends, clean up; the exit status."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from qdevpy.vm.build import build_machine
+from qdevpy.vm.machine import Machine, RunState
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from qdevpy.definition.model import MachineDefinition
+    from qdevpy.plugin.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def ending_signals(machine: Machine) -> Iterator[None]:
+    """SIGTERM, SIGHUP and SIGINT end the machine; handlers are as before on return."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        machine.request_shutdown(f"terminated by signal {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    wakeup = signal.set_wakeup_fd(machine.loop.wake_fd, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def boot(
+    definition: MachineDefinition,
+    registry: Registry,
+    *,
+    accel: str | None = None,
+    no_reboot: bool = False,
+    stats: bool = False,
+) -> int:
+    """Run a machine to its end.
+
+    :param accel: instead of the definition's
+    :param no_reboot: a reset ends the machine
+    :param stats: print on stderr how kicks travelled, a line a device
+    :returns: 0 after power-off, the guest's status after isa-debug-exit, 1 after a crash
+    :raises QdevpyError: the machine cannot be built or booted
+    """
+    with build_machine(definition, registry, accel=accel, no_reboot=no_reboot) as machine, ending_signals(machine):
+        machine.reset()
+        log.info("first guest instruction after %.1f ms of CPU time", time.process_time() * 1000)
+        machine.start()
+        ending = machine.run()
+        if stats:
+            for line in kick_report(machine):
+                print(line, file=sys.stderr)
+        crashed = machine.state is RunState.CRASHED
+    if crashed:
+        print(f"qdevpy: {ending.reason}", file=sys.stderr)
+    else:
+        log.info("%s", ending.reason)
+    return ending.status
+
+
+def kick_report(machine: Machine) -> Iterator[str]:
+    """A line for each virtio device: policy, kicks by way, requests, interrupts."""
+    from qdevpy.virtio.device import VirtIODevice
+
+    for device in machine.devices():
+        for owner in device.property_owners():
+            if not isinstance(owner, VirtIODevice):
+                continue
+            total = {"kicks_ioeventfd": 0, "kicks_sync": 0, "requests": 0, "interrupts": 0}
+            for queue in owner.queues:
+                for name, count in queue.counters().items():
+                    total[name] += count
+            policy = owner.ioeventfd.value if owner.ioeventfd else "none"
+            yield (
+                f"{device.label}: ioeventfd {policy}; kicks: {total['kicks_ioeventfd']} by ioeventfd, "
+                f"{total['kicks_sync']} synchronous; {total['requests']} requests, {total['interrupts']} interrupts"
+            )
