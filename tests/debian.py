@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Install the Debian packages that the tests use, where that is allowed; say what is missing where it is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+#: package: what for
+PACKAGES = {
+    "gcc": "the C core",
+    "qemu-system-x86": "the lab, and the demo guest under QEMU",
+    "qemu-system-common": "the lab's firmware",
+    "seabios": "the lab's firmware",
+    "busybox-static": "the lab's and the Linux guest's user space",
+    "cpio": "initramfs archives",
+    "e2fsprogs": "the Linux guest's root file system",
+    "passt": "netdev type user",
+    "iproute2": "taps and network namespaces",
+    "liburing-dev": "aio=io_uring",
+    "libclang-rt-14-dev": "sanitizer runtimes",
+    "acpica-tools": "reading our ACPI tables back",
+}
+
+
+def installed(package: str) -> bool:
+    """Whether dpkg knows the package as installed."""
+    result = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status}", package], capture_output=True, text=True)
+    return result.returncode == 0 and result.stdout == "installed"
+
+
+def main() -> int:
+    """Install what is missing; 0 also where it cannot be installed, since the tests that need it say so."""
+    if shutil.which("dpkg-query") is None:
+        print("tests: not a Debian system; tests that need one of these programs are skipped:", ", ".join(PACKAGES))
+        return 0
+    missing = [package for package in PACKAGES if not installed(package)]
+    if not missing:
+        return 0
+    apt = ["apt-get"] if os.geteuid() == 0 else ["sudo", "-n", "apt-get"]
+    print("tests: installing from Debian:", *missing, flush=True)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "env": environment}
+    done = all(
+        subprocess.run([*apt, *words], check=False, **quiet).returncode == 0  # type: ignore[call-overload]
+        for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *missing])
+    )
+    if not done:
+        print("tests: could not install them; tests that need one are skipped:")
+        for package in missing:
+            print(f"  {package}: {PACKAGES[package]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
