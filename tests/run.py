@@ -41,7 +41,9 @@ def run(stage: str, commands: list[list[str]]) -> tuple[bool, str]:
     summary = ""
     for command in commands:
         print(f"\n=== {stage}: {' '.join(command[2:])}", flush=True)
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
