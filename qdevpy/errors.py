@@ -7,6 +7,7 @@
      ├── DefinitionError      a machine definition is wrong; carries every problem found
      ├── LocatedError         any of the others, with the place in the definition that caused it
      ├── PluginError          a plugin cannot be loaded or breaks the rules
+     ├── UnknownNameError     no device type, board, back end or definition of that name
      ├── DeviceError          a device: names its id and type
      │    ├── PropertyError   unknown, unparsable or forbidden property
      │    └── RealizeError    the device cannot come to life with what it was given
@@ -22,14 +23,34 @@ A message says what was given, where, what is accepted, and what to do. The comm
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qdevpy.definition.model import Position
+    from qdevpy.definition.model import Position, Problem
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """The end of a message about an unknown NAME: ``; did you mean 'NEAREST'?``, or nothing."""
+    import difflib  # only errors need it, and it is slow to import
+
+    near = difflib.get_close_matches(name, list(candidates), 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 class QdevpyError(Exception):
     """Base of all errors meant for the user."""
+
+
+class DefinitionError(QdevpyError):
+    """A machine definition is wrong; ``str()`` has a line for each problem.
+
+    :ivar problems: all that were found, in the order of files and lines
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
 
 
 class LocatedError(QdevpyError):
@@ -47,6 +68,10 @@ class LocatedError(QdevpyError):
 
 class PluginError(QdevpyError):
     """A plugin cannot be loaded, or what it offers breaks a rule; names its distribution."""
+
+
+class UnknownNameError(QdevpyError):
+    """Nothing of that name; the message has the nearest one, and plugins that could not be loaded."""
 
 
 class DeviceError(QdevpyError):

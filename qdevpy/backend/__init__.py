@@ -1,2 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Back ends: what a device is plugged into on the host's side."""
+
+#: section of a definition -> type -> ``module:class``; text, so that a boot imports only what it uses
+BUILT_IN: dict[str, dict[str, str]] = {
+    "drives": {"drive": "qdevpy.backend.drive:Drive"},
+    "netdevs": {
+        "dgram": "qdevpy.backend.netdev_socket:DgramNetDev",
+        "null": "qdevpy.backend.netdev_null:NullNetDev",
+        "stream": "qdevpy.backend.netdev_socket:StreamNetDev",
+        "tap": "qdevpy.backend.netdev_tap:TapNetDev",
+        "user": "qdevpy.backend.netdev_user:UserNetDev",
+    },
+    "chardevs": {
+        "file": "qdevpy.backend.chardev_file:FileChardev",
+        "null": "qdevpy.backend.chardev_null:NullChardev",
+        "pty": "qdevpy.backend.chardev_pty:PtyChardev",
+        "ringbuf": "qdevpy.backend.chardev_ringbuf:RingbufChardev",
+        "socket": "qdevpy.backend.chardev_socket:SocketChardev",
+        "stdio": "qdevpy.backend.chardev_stdio:StdioChardev",
+    },
+    "objects": {"iothread": "qdevpy.backend.iothread:IOThreadOptions"},
+}

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import attrs
 
-from qdevpy.errors import PropertyError
+from qdevpy.errors import PropertyError, did_you_mean
 from qdevpy.qdev.property import Property, properties_of
 
 
@@ -51,8 +50,7 @@ class Object:
             found = properties_of(type(owner)).get(name)
             if found is not None:
                 return owner, found
-        near = difflib.get_close_matches(name, [*self.all_properties(), "id"], 1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; see 'qdevpy device {self.type_name}'"
+        hint = did_you_mean(name, [*self.all_properties(), "id"]) or f"; see 'qdevpy device {self.type_name}'"
         raise PropertyError(f"property '{name}' not found{hint}", device=self.label, name=name)
 
     def property_owners(self) -> Iterator[Object]:

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine definition says, typed and frozen; every value knows where it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import attrs
+
+
+class Position(NamedTuple):
+    """Where something was written.
+
+    :ivar file: as given on the command line or in ``include:``; ``--set PATH=VALUE`` for such an option
+    :ivar line, column: from 1; 0 where there are none (command line)
+    """
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+class Value(NamedTuple):
+    """A value as the user wrote it: text, to be parsed by whoever knows its kind.
+
+    :ivar given: the scalar's source text (without quotes); for paths, already resolved
+    """
+
+    given: str
+    position: Position
+
+
+class Problem(NamedTuple):
+    """One error in a definition. ``str()`` is the line that ``qdevpy check`` prints.
+
+    :ivar code: ``Q101`` and so on; the table is in :mod:`qdevpy.definition.problems`
+    """
+
+    code: str
+    message: str
+    position: Position
+
+    def __str__(self) -> str:
+        return f"{self.position}: error[{self.code}]: {self.message}"
+
+
+@attrs.frozen
+class BootDefinition:
+    """``boot:``. Paths are resolved.
+
+    :ivar cmdline: the kernel's command line, ``--append`` included
+    """
+
+    kernel: Value | None = None
+    initrd: Value | None = None
+    cmdline: Value | None = None
+
+
+@attrs.frozen
+class BackendDefinition:
+    """One entry of ``drives:``, ``netdevs:``, ``chardevs:`` or ``objects:``.
+
+    :ivar type: the back end's type; ``drive`` in ``drives:``
+    :ivar options: all other keys, nested ones joined by dots (``cache.direct``)
+    """
+
+    name: str
+    type: str
+    options: Mapping[str, Value]
+    position: Position
+
+
+@attrs.frozen
+class DeviceDefinition:
+    """One entry of ``devices:``.
+
+    :ivar options: as written, ``id`` and ``bus`` among them
+    """
+
+    type: str
+    options: Mapping[str, Value]
+    position: Position
+
+
+@attrs.frozen
+class GlobalDefinition:
+    """One entry of ``global:``: a default for all devices of a type (or derived from it)."""
+
+    type: str
+    property: str
+    value: Value
+
+
+@attrs.frozen
+class MachineDefinition:
+    """A whole machine.
+
+    :ivar machine: the board's type name, or an alias of it
+    :ivar accel: ``kvm`` or ``none``
+    :ivar memory: bytes; 0: the board's default
+    :ivar path: the file it came from; None for text
+    """
+
+    machine: str = "pc"
+    accel: str = "kvm"
+    memory: int = 0
+    cpus: int = 1
+    boot: BootDefinition = BootDefinition()
+    drives: Mapping[str, BackendDefinition] = attrs.field(factory=dict)
+    netdevs: Mapping[str, BackendDefinition] = attrs.field(factory=dict)
+    chardevs: Mapping[str, BackendDefinition] = attrs.field(factory=dict)
+    objects: Mapping[str, BackendDefinition] = attrs.field(factory=dict)
+    devices: tuple[DeviceDefinition, ...] = ()
+    globals: tuple[GlobalDefinition, ...] = ()
+    path: str | None = None
