@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -18,10 +19,12 @@ class Backend(Object):
     """Base class of back ends. ``id`` is the entry's name.
 
     :cvar section: ``drives``, ``netdevs`` or ``chardevs``
+    :cvar required: options that must be given (``file``); checked when the definition is read
     :ivar user: the label of the device that took it; a back end serves one device
     """
 
     section: ClassVar[str] = ""
+    required: ClassVar[Sequence[str]] = ()
     machine: Machine = attrs.field(default=None, init=False)
     user: str | None = attrs.field(default=None, init=False)
 

@@ -50,11 +50,13 @@ class Device(Object):
     :ivar machine: the machine it is part of; set before realize
 
     :cvar bus_type: the sort of bus it plugs into (``PCI``, ``ISA``, ``virtio-serial-bus``); None: none
+    :cvar offers_bus: the sort of bus it offers (``virtio-serial-bus``), named ``ID.0`` and so on; None: none
     :cvar ioeventfd: notification policy; None where the device has no queues
     :cvar user_creatable: False for parts of a board
     """
 
     bus_type: ClassVar[str | None] = None
+    offers_bus: ClassVar[str | None] = None
     ioeventfd: ClassVar[Notification | None] = None
     user_creatable: ClassVar[bool] = True
 

@@ -144,6 +144,17 @@ class Str(Kind):
 
 
 @attrs.frozen
+class Path(Str):
+    """The path of a file; one written in a definition is relative to the definition's file.
+
+    :ivar must_exist: checked when the definition is read
+    """
+
+    accepts = "a path"
+    must_exist: bool = False
+
+
+@attrs.frozen
 class Enum(Kind):
     """One of several words."""
 
@@ -169,6 +180,11 @@ class OnOffAuto(Enum):
 
     type_name: str = "OnOffAuto"
     choices: tuple[str, ...] = ("on", "off", "auto")
+
+    def parse(self, given: Any) -> str:
+        """The word; other spellings of on and off are taken, as QEMU takes them."""
+        word = str(given).lower()
+        return super().parse("on" if word in _TRUE else "off" if word in _FALSE else word)
 
 
 @attrs.frozen

@@ -135,6 +135,14 @@ def string(default: str | None = None, *, help: str, **options: Any) -> Any:  # 
     return declare(kinds.Str(), default, help=help, **options)
 
 
+def path(default: str | None = None, *, help: str, must_exist: bool = False, **options: Any) -> Any:  # noqa: A002
+    """The path of a file; relative ones are relative to the definition they are written in.
+
+    :param must_exist: checked when the definition is read, not only when the machine is built
+    """
+    return declare(kinds.Path(must_exist), default, help=help, **options)
+
+
 def enum(default: str, *, choices: tuple[str, ...], type_name: str, help: str, **options: Any) -> Any:  # noqa: A002
     """One word of CHOICES."""
     return declare(kinds.Enum(type_name, choices), default, help=help, **options)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ class Board(ABC):
 
     :cvar type_name: machine type in definitions (``pc``)
     :cvar aliases: other names of it (``pc-i440fx-7.2``)
+    :cvar buses: the buses it builds, name -> sort (``{"pci.0": "PCI"}``); definitions are checked against them
     :cvar compat: defaults that this version changes: ``(device type, property, text)``
     """
 
     type_name: ClassVar[str]
     aliases: ClassVar[Sequence[str]] = ()
     description: ClassVar[str] = ""
+    buses: ClassVar[Mapping[str, str]] = {}
     compat: ClassVar[Sequence[tuple[str, str, str]]] = ()
     max_memory: ClassVar[int] = 1 << 40
     max_cpus: ClassVar[int] = 64
