@@ -1,1 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The C core: rings, queues, I/O threads, address spaces, the vCPU loop; and its Python side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def include_dir() -> Path:
+    """Where the core's headers are, for the build scripts of plugins with C of their own."""
+    return Path(__file__).parent / "include"

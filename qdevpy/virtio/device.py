@@ -21,6 +21,7 @@ from qdevpy.qdev.device import Device, Notification
 from qdevpy.virtio import defs
 
 if TYPE_CHECKING:
+    from qdevpy.native.vdev import VDev
     from qdevpy.virtio.bindings import TransportBindings
     from qdevpy.virtio.queue import NativeHandler, VirtQueue
 
@@ -42,6 +43,7 @@ class VirtIODevice(Device):
     :ivar features: negotiated features
     :ivar queues: all queues, by index
     :ivar bindings: the transport's callbacks; set before realize
+    :ivar vdev: the device as the C core sees it, from realize to unrealize: ISR, INTx, events of I/O threads
     """
 
     base_name: ClassVar[str] = ""
@@ -61,6 +63,7 @@ class VirtIODevice(Device):
     queues: list[VirtQueue] = attrs.field(factory=list, init=False)
     bindings: TransportBindings = attrs.field(default=None, init=False)
     broken: str | None = attrs.field(default=None, init=False)
+    vdev: VDev = attrs.field(default=None, init=False)
 
     # -- for subclasses to override
 
@@ -111,10 +114,40 @@ class VirtIODevice(Device):
         if self.broken is not None:
             return
         self.broken = why
+        self.vdev.set_error(True)
         log.warning("%s: %s; the device needs a reset by its driver", self.label, why)
         self.status |= defs.STATUS_NEEDS_RESET
         if self.features & (1 << defs.F_VERSION_1) and self.status & defs.STATUS_DRIVER_OK:
             self.bindings.notify_config()
+
+    # -- life cycle
+
+    def realize(self) -> None:
+        """As :meth:`Device.realize`; ``vdev`` is there before do_realize, and goes after everything else."""
+        from qdevpy.native.vdev import VDev
+
+        self.vdev = VDev(self.machine.memory)
+        self.cleanup.callback(self._free_vdev)
+        self.machine.loop.add_reader(self.vdev.event_fd, self._take_events)
+        super().realize()
+
+    def _free_vdev(self) -> None:
+        for queue in self.queues:
+            queue.stop()
+        self.queues.clear()
+        self.machine.loop.remove_reader(self.vdev.event_fd)
+        self.vdev.close()
+
+    def _take_events(self) -> None:
+        """An I/O thread reported something; on the main loop."""
+        from qdevpy.native.vdev import EVENT_ERROR
+
+        bits = self.vdev.take_events()
+        error = self.vdev.error
+        if bits & EVENT_ERROR and error is not None:
+            self.mark_broken(error)
+        if bits & ~EVENT_ERROR:
+            self.native_event(bits & ~EVENT_ERROR)
 
     # -- for transports
 
@@ -140,6 +173,8 @@ class VirtIODevice(Device):
             queue.reset()
         self.features = 0
         self.broken = None
+        self.vdev.take_events()
+        self.vdev.set_error(False)
 
     def state_summary(self) -> dict[str, Any]:
         """Per queue: entries, kicks by way, requests, interrupts."""

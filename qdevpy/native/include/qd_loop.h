@@ -21,10 +21,14 @@ struct qd_fd {
 struct qd_loop *qd_loop_new(const char *name); /* starts the thread; NULL and errno */
 void qd_loop_free(struct qd_loop *loop);       /* stops and joins it */
 int qd_loop_add(struct qd_loop *loop, struct qd_fd *handler); /* any thread; 0 or -errno */
+/* Any thread, never waits: tell the loop that handler->events has changed; ready() may still run once for
+ * the old ones. EPOLLHUP and EPOLLERR arrive whatever is asked for. 0 or -errno. */
+int qd_loop_mod(struct qd_loop *loop, struct qd_fd *handler);
 /* Any thread. On return the handler is not running and will not run again
- * (called on the loop's own thread, it may be the one running). */
+ * (called on the loop's own thread, it may be the one running). From another thread this waits for the loop:
+ * hold no lock that a handler takes (vq->lock!). Harmless where the handler is not in the loop. */
 void qd_loop_del(struct qd_loop *loop, struct qd_fd *handler);
-/* Run FN(ARG) on the loop's thread and wait for its end. */
+/* Run FN(ARG) on the loop's thread and wait for its end; the same rule about locks. On the loop's own thread: at once. */
 void qd_loop_call(struct qd_loop *loop, void (*fn)(void *arg), void *arg);
 
 #endif

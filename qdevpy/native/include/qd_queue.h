@@ -54,6 +54,10 @@ struct qd_api {
     void (*loop_del)(struct qd_loop *loop, struct qd_fd *handler);
     /* Tell Python something happened (vdev->event_fd): the main loop calls the device's native_event(bits). */
     void (*event)(struct qd_vdev *vdev, uint64_t bits);
+    /* Any thread, never waits: handler->events has changed. ready() may still run once for the old ones. */
+    int (*loop_mod)(struct qd_loop *loop, struct qd_fd *handler);
+    /* QD_ISR_CONFIG or QD_ISR_QUEUE, and the INTx line with it */
+    void (*set_isr)(struct qd_vdev *vdev, uint8_t bits);
 };
 
 enum qd_vq_state { QD_VQ_IDLE, QD_VQ_STARTED, QD_VQ_ATTACHED };
@@ -70,14 +74,17 @@ struct qd_vq {
     enum qd_vq_state state;
     int irq_fd;                   /* eventfd of the queue's MSI-X vector; -1: none; read atomically */
     struct qd_fd notifier;        /* the host notifier while attached */
-    /* counters for the guest's and the user's eyes; relaxed atomics */
-    uint64_t kicks_ioeventfd, kicks_sync, interrupts, requests;
+    /* counters for the user's eyes, written under the lock; requests are in ring.popped */
+    uint64_t kicks_ioeventfd, kicks_sync, interrupts;
 };
+
+#define QD_VDEV_QUEUES 1024 /* as QEMU's VIRTIO_QUEUE_MAX */
+#define QD_NO_FD (-1)
 
 struct qd_vdev {
     const struct qd_mem *mem;
     uint16_t n_queues;
-    struct qd_vq *queues;
+    struct qd_vq *queues[QD_VDEV_QUEUES]; /* never move: handlers keep pointers to them */
     uint64_t features;            /* negotiated; stable while any queue is STARTED */
     pthread_mutex_t isr_lock;     /* orders ISR bits and the INTx level between I/O threads and vCPUs */
     uint8_t isr;
@@ -110,20 +117,28 @@ static inline void qd_vq_check(struct qd_vq *vq)
 }
 
 /* --- core only (a plugin reaches what it needs through qd_api) --- */
-struct qd_vdev *qd_vdev_new(const struct qd_mem *mem, uint16_t n_queues);
+struct qd_vdev *qd_vdev_new(const struct qd_mem *mem); /* NULL and errno */
 void qd_vdev_free(struct qd_vdev *vdev); /* all queues IDLE */
+/* The next queue; NULL where there are QD_VDEV_QUEUES. Before the device is realized. */
+struct qd_vq *qd_vdev_add_queue(struct qd_vdev *vdev);
 struct qd_vq *qd_vdev_queue(struct qd_vdev *vdev, uint16_t index); /* NULL beyond the last */
 
 int qd_vq_start(struct qd_vq *vq);             /* ring must be set up; 0 or -errno */
-int qd_vq_attach(struct qd_vq *vq, int fd);    /* native queues only; 0 or -errno */
+int qd_vq_attach(struct qd_vq *vq, int fd);    /* native queues only; 0 or -errno; makes FD non-blocking */
 void qd_vq_detach(struct qd_vq *vq);           /* synchronous; a signalled kick is served before it returns */
 void qd_vq_stop(struct qd_vq *vq);             /* synchronous; drains */
 /* Serve now, on this thread. true: done natively; false: the queue is Python's, or not STARTED */
 bool qd_vq_kick(struct qd_vq *vq);
+/* On return nobody writes the old fd any more. Not with vq->lock held. */
+void qd_vq_set_irq_fd(struct qd_vq *vq, int fd);
 void qd_vq_signal(struct qd_vq *vq);
 void qd_vq_fail(struct qd_vq *vq, const char *why);
 void qd_vdev_event(struct qd_vdev *vdev, uint64_t bits);
+uint64_t qd_vdev_take_events(struct qd_vdev *vdev);         /* drains event_fd; bits since the last call */
 void qd_vdev_set_isr(struct qd_vdev *vdev, uint8_t bits);   /* raise: sets bits, asserts INTx */
 uint8_t qd_vdev_read_isr(struct qd_vdev *vdev);             /* read-to-clear: deasserts INTx */
+/* MSI-X in use or not; INTx follows: its level is ISR != 0 && !use_msix */
+void qd_vdev_set_msix(struct qd_vdev *vdev, bool use_msix);
+void qd_vdev_set_intx(struct qd_vdev *vdev, void (*set_intx)(void *opaque, int level), void *opaque);
 
 #endif

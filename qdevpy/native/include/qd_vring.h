@@ -33,8 +33,10 @@
 #define QD_USED_F_NO_NOTIFY 1
 
 /* 6 Reserved Feature Bits, as far as the ring is concerned */
+#define QD_F_NOTIFY_ON_EMPTY 24
 #define QD_F_RING_INDIRECT_DESC 28
 #define QD_F_RING_EVENT_IDX 29
+#define QD_F_VERSION_1 32
 
 struct qd_desc {
     uint64_t addr;
@@ -42,6 +44,14 @@ struct qd_desc {
     uint16_t flags;
     uint16_t next;
 };
+
+/* The same in an indirect table, whose address need not be aligned. */
+struct qd_desc_any {
+    uint64_t addr;
+    uint32_t len;
+    uint16_t flags;
+    uint16_t next;
+} __attribute__((packed, aligned(1)));
 
 struct qd_used_elem {
     uint32_t id;
@@ -53,6 +63,7 @@ struct qd_vring {
     uint16_t num;           /* entries; a power of two; 0: not set up */
     bool event_idx;         /* VIRTIO_F_EVENT_IDX negotiated */
     bool indirect;          /* VIRTIO_F_INDIRECT_DESC negotiated */
+    bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY negotiated by a legacy driver */
     bool signalled_valid;   /* signalled_used holds (2.7.10) */
     uint16_t last_avail;    /* next avail entry to pop */
     uint16_t shadow_avail;  /* avail->idx as last read */
@@ -60,6 +71,7 @@ struct qd_vring {
     uint16_t published;     /* used->idx as the guest sees it */
     uint16_t signalled_used;/* used_idx at the last interrupt decision */
     uint16_t inflight;      /* popped, not pushed */
+    uint64_t popped;        /* chains popped since the ring was made; statistics */
     const char *error;      /* why the ring is broken, or NULL */
     struct qd_desc *desc;
     uint16_t *avail;        /* flags, idx, ring[num], used_event */
@@ -109,6 +121,7 @@ static inline int qd_vring_setup(struct qd_vring *vr, const struct qd_mem *mem, 
     vr->num = num;
     vr->event_idx = features >> QD_F_RING_EVENT_IDX & 1;
     vr->indirect = features >> QD_F_RING_INDIRECT_DESC & 1;
+    vr->notify_on_empty = (features >> QD_F_NOTIFY_ON_EMPTY & 1) && !(features >> QD_F_VERSION_1 & 1);
     vr->shadow_avail = vr->last_avail;
     vr->published = vr->signalled_used = vr->used_idx;
     vr->signalled_valid = false;
@@ -158,13 +171,14 @@ static inline int qd_vring_add(struct qd_vring *vr, struct qd_elem *e, uint64_t 
 }
 
 /* Walk one table (the ring's own, or an indirect one of NUM entries) from I. */
-static inline int qd_vring_walk(struct qd_vring *vr, struct qd_elem *e, const struct qd_desc *table,
+static inline int qd_vring_walk(struct qd_vring *vr, struct qd_elem *e, const void *table,
                                 uint32_t num, uint16_t i, bool is_indirect)
 {
     for (uint32_t steps = 0; steps < num; steps++) {
         if (i >= num)
             return qd_vring_break(vr, "descriptor index beyond its table");
-        const volatile struct qd_desc *d = &table[i];
+        /* volatile: each field is read once, into a local, and the driver's later changes are not seen */
+        const volatile struct qd_desc_any *d = (const struct qd_desc_any *)table + i;
         uint64_t addr = d->addr;
         uint32_t len = d->len;
         uint16_t flags = d->flags, next = d->next;
@@ -174,7 +188,7 @@ static inline int qd_vring_walk(struct qd_vring *vr, struct qd_elem *e, const st
                 return qd_vring_break(vr, "indirect descriptor where none is allowed");
             if (len == 0 || len % 16 || len / 16 > QD_VRING_MAX)
                 return qd_vring_break(vr, "indirect table of a wrong size");
-            const struct qd_desc *inner = qd_mem_ptr(vr->mem, addr, len);
+            const void *inner = qd_mem_ptr(vr->mem, addr, len);
             if (!inner)
                 return qd_vring_break(vr, "indirect table outside guest memory");
             return qd_vring_walk(vr, e, inner, len / 16, 0, true);
@@ -208,6 +222,7 @@ static inline int qd_vring_pop(struct qd_vring *vr, struct qd_elem *e)
         return -1;
     vr->last_avail++;
     vr->inflight++;
+    vr->popped++;
     return 1;
 }
 
@@ -216,6 +231,7 @@ static inline void qd_vring_unpop(struct qd_vring *vr)
 {
     vr->last_avail--;
     vr->inflight--;
+    vr->popped--;
 }
 
 /* Fill a used entry; the guest sees it at the next qd_vring_publish(). */
@@ -247,20 +263,24 @@ static inline bool qd_vring_need_event(uint16_t event, uint16_t new_idx, uint16_
     return (uint16_t)(new_idx - event - 1) < (uint16_t)(new_idx - old);
 }
 
-/* After publish: must the guest be interrupted? Asking counts as deciding. */
+/* After publish: must the guest be interrupted? Asking counts as deciding; without a new used entry since the
+ * last decision the answer is no. */
 static inline bool qd_vring_should_interrupt(struct qd_vring *vr)
 {
-    if (vr->error || !vr->num)
+    if (vr->error || !vr->num || vr->published == vr->signalled_used)
         return false;
     /* pairs with the driver's full barrier between writing used_event (or
      * flags) and looking at used->idx once more (2.7.7.1) */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (!vr->event_idx)
-        return !(qd_load16(&vr->avail[0]) & QD_AVAIL_F_NO_INTERRUPT);
     uint16_t old = vr->signalled_used;
     bool valid = vr->signalled_valid;
     vr->signalled_used = vr->published;
     vr->signalled_valid = true;
+    /* 6.3: an empty queue interrupts whatever the driver asked for; as QEMU, with nothing in flight */
+    if (vr->notify_on_empty && vr->inflight == 0 && qd_vring_pending(vr) == 0)
+        return true;
+    if (!vr->event_idx)
+        return !(qd_load16(&vr->avail[0]) & QD_AVAIL_F_NO_INTERRUPT);
     return !valid || qd_vring_need_event(qd_load16(qd_vring_used_event(vr)), vr->published, old);
 }
 

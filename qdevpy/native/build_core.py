@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds ``qdevpy.native._core``, the C core, with cffi; run from the project's root (setup.py does).
+
+``QDEVPY_SANITIZE=1`` in the environment adds AddressSanitizer and UBSan; such a module needs
+``LD_PRELOAD=$(gcc -print-file-name=libasan.so)`` and ``ASAN_OPTIONS=detect_leaks=0``.
+"""
+
+import os
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = "qdevpy/native"
+SOURCES = ["loop", "pyqueue", "queue", "space"]
+FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
+#: what cffi generates is not ours to keep warning-free
+GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+
+sanitize = SANITIZE if os.environ.get("QDEVPY_SANITIZE") == "1" else []
+
+ffibuilder = FFI()
+ffibuilder.cdef((Path(__file__).parent / "csrc/core_cdef.h").read_text())
+ffibuilder.set_source(
+    "qdevpy.native._core",
+    '#include <sys/uio.h>\n#include "qd_space.h"\n#include "core.h"\n',
+    sources=[f"{ROOT}/csrc/{name}.c" for name in SOURCES],
+    include_dirs=[f"{ROOT}/include", f"{ROOT}/csrc"],
+    extra_compile_args=[*FLAGS, *GENERATED, *sanitize],
+    extra_link_args=["-pthread", *sanitize],
+    depends=[f"{ROOT}/csrc/core.h", f"{ROOT}/csrc/core_cdef.h", *(f"{ROOT}/include/qd_{n}.h" for n in ("mem", "vring", "loop"))],
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(tmpdir=".", verbose=True)

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the core's files share and plugins do not see: Python's callbacks (cffi `extern "Python+C"`) and what
+ * Python calls beside the public headers.
+ */
+#ifndef QD_CORE_H
+#define QD_CORE_H
+
+#include "qd_queue.h"
+
+/* Take the GIL; the VM lock is held. HANDLE: the Mapping. */
+uint64_t qd_py_read(void *handle, uint64_t offset, unsigned size);
+void qd_py_write(void *handle, uint64_t offset, uint64_t value, unsigned size);
+/* With isr_lock held. HANDLE: the VDev. */
+void qd_py_set_intx(void *handle, int level);
+
+/* qd_vring_setup() for a queue. 0, or -1 with vq->ring.error set. */
+int qd_vq_setup(struct qd_vq *vq, uint16_t num, uint64_t desc, uint64_t avail, uint64_t used);
+/* Forget ring positions and a device's error: reset. */
+void qd_vq_forget(struct qd_vq *vq);
+void qd_vdev_set_error(struct qd_vdev *vdev, const char *why);
+/* For queues that Python serves: pop one chain, keeping the driver's kicks on where KICKS. As qd_vring_pop(). */
+int qd_vq_pop(struct qd_vq *vq, struct qd_elem *elem, bool kicks);
+void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len);
+bool qd_vq_publish(struct qd_vq *vq); /* true: the driver wants an interrupt */
+bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled); /* true: entries are there already */
+
+/* A handler that completes everything at once with length 0: for tests and benchmarks. */
+extern const struct qd_queue_ops *const qd_null_ops;
+
+#endif

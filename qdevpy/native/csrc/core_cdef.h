@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What Python sees of the core, for cffi; build_core.py has the C compiler check it against the headers.
+ */
+
+/* --- qd_mem.h --- */
+#define QD_MEM_MAX ...
+struct qd_ram { uint64_t gpa; uint64_t size; uint8_t *hva; ...; };
+struct qd_mem { uint32_t n; struct qd_ram ram[...]; ...; };
+
+/* --- qd_vring.h --- */
+#define QD_VRING_MAX ...
+struct iovec { void *iov_base; size_t iov_len; };
+struct qd_vring {
+    uint16_t num, last_avail, used_idx, published, inflight;
+    uint64_t popped;
+    const char *error;
+    ...;
+};
+struct qd_elem {
+    uint16_t head, out_num, in_num;
+    uint32_t out_len, in_len;
+    struct iovec iov[...];
+    ...;
+};
+
+/* --- qd_loop.h --- */
+struct qd_loop;
+struct qd_loop *qd_loop_new(const char *name);
+void qd_loop_free(struct qd_loop *loop);
+void qd_loop_call(struct qd_loop *loop, void (*fn)(void *arg), void *arg);
+
+/* --- qd_queue.h --- */
+enum qd_vq_state { QD_VQ_IDLE, QD_VQ_STARTED, QD_VQ_ATTACHED };
+#define QD_VDEV_EVENT_ERROR ...
+#define QD_ISR_QUEUE ...
+#define QD_ISR_CONFIG ...
+#define QD_NO_FD ...
+struct qd_vq;
+struct qd_vdev;
+struct qd_queue_ops { ...; };
+extern const struct qd_queue_ops *const qd_null_ops;
+struct qd_vq {
+    struct qd_vring ring;
+    struct qd_loop *loop;
+    const struct qd_queue_ops *ops;
+    void *opaque;
+    uint16_t index;
+    enum qd_vq_state state;
+    int irq_fd;
+    uint64_t kicks_ioeventfd, kicks_sync, interrupts;
+    ...;
+};
+struct qd_vdev {
+    uint16_t n_queues;
+    uint64_t features;
+    uint8_t isr;
+    bool use_msix;
+    int event_fd;
+    const char *error;
+    ...;
+};
+struct qd_vdev *qd_vdev_new(const struct qd_mem *mem);
+void qd_vdev_free(struct qd_vdev *vdev);
+struct qd_vq *qd_vdev_add_queue(struct qd_vdev *vdev);
+int qd_vq_start(struct qd_vq *vq);
+int qd_vq_attach(struct qd_vq *vq, int fd);
+void qd_vq_detach(struct qd_vq *vq);
+void qd_vq_stop(struct qd_vq *vq);
+bool qd_vq_kick(struct qd_vq *vq);
+void qd_vq_set_irq_fd(struct qd_vq *vq, int fd);
+void qd_vq_signal(struct qd_vq *vq);
+void qd_vq_fail(struct qd_vq *vq, const char *why);
+void qd_vdev_event(struct qd_vdev *vdev, uint64_t bits);
+uint64_t qd_vdev_take_events(struct qd_vdev *vdev);
+void qd_vdev_set_isr(struct qd_vdev *vdev, uint8_t bits);
+uint8_t qd_vdev_read_isr(struct qd_vdev *vdev);
+void qd_vdev_set_msix(struct qd_vdev *vdev, bool use_msix);
+void qd_vdev_set_intx(struct qd_vdev *vdev, void (*set_intx)(void *opaque, int level), void *opaque);
+
+/* --- qd_space.h --- */
+#define QD_PIO ...
+#define QD_MMIO ...
+#define QD_QUEUE_BY_VALUE ...
+#define QD_QUEUE_BY_OFFSET ...
+struct qd_space;
+struct qd_region_ops {
+    uint64_t (*read)(void *opaque, uint64_t offset, unsigned size);
+    void (*write)(void *opaque, uint64_t offset, uint64_t value, unsigned size);
+};
+struct qd_space *qd_space_new(void);
+void qd_space_free(struct qd_space *space);
+int qd_space_map(struct qd_space *space, int bus, uint64_t base, uint64_t size, int priority,
+                 const struct qd_region_ops *ops, void *opaque);
+int qd_space_map_python(struct qd_space *space, int bus, uint64_t base, uint64_t size, int priority, void *handle);
+int qd_space_map_notify(struct qd_space *space, int bus, uint64_t base, uint64_t size, int priority,
+                        struct qd_vdev *vdev, int how, uint32_t multiplier, void *handle);
+void qd_space_unmap(struct qd_space *space, int id);
+int qd_space_add_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_t size, bool match, uint64_t value, int fd);
+int qd_space_del_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_t size, bool match, uint64_t value, int fd);
+bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *value, unsigned size, bool write);
+void qd_space_lock(struct qd_space *space);
+void qd_space_unlock(struct qd_space *space);
+
+/* --- core.h --- */
+extern "Python+C" uint64_t qd_py_read(void *handle, uint64_t offset, unsigned size);
+extern "Python+C" void qd_py_write(void *handle, uint64_t offset, uint64_t value, unsigned size);
+extern "Python+C" void qd_py_set_intx(void *handle, int level);
+int qd_vq_setup(struct qd_vq *vq, uint16_t num, uint64_t desc, uint64_t avail, uint64_t used);
+void qd_vq_forget(struct qd_vq *vq);
+void qd_vdev_set_error(struct qd_vdev *vdev, const char *why);
+int qd_vq_pop(struct qd_vq *vq, struct qd_elem *elem, bool kicks);
+void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len);
+bool qd_vq_publish(struct qd_vq *vq);
+bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled);

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Queues as Python sees them: set-up, ring operations for handlers in Python, and the null handler.
+ */
+#include "core.h"
+
+int qd_vq_setup(struct qd_vq *vq, uint16_t num, uint64_t desc, uint64_t avail, uint64_t used)
+{
+    return qd_vring_setup(&vq->ring, vq->vdev->mem, num, desc, avail, used, vq->vdev->features);
+}
+
+void qd_vq_forget(struct qd_vq *vq)
+{
+    uint64_t popped = vq->ring.popped;
+    vq->ring = (struct qd_vring){.mem = vq->vdev->mem, .popped = popped};
+}
+
+void qd_vdev_set_error(struct qd_vdev *vdev, const char *why)
+{
+    __atomic_store_n(&vdev->error, why, __ATOMIC_RELEASE);
+}
+
+bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled)
+{
+    if (enabled)
+        return qd_vring_enable_kicks(&vq->ring);
+    qd_vring_disable_kicks(&vq->ring);
+    return false;
+}
+
+int qd_vq_pop(struct qd_vq *vq, struct qd_elem *elem, bool kicks)
+{
+    int n = qd_vring_pop(&vq->ring, elem);
+    /* A handler in Python need not know about EVENT_IDX: avail_event follows every pop, so whatever the driver adds
+     * from here on is kicked, and what it added a moment ago is seen by the second look. */
+    if (n >= 0 && kicks && qd_vring_enable_kicks(&vq->ring) && n == 0)
+        n = qd_vring_pop(&vq->ring, elem);
+    qd_vq_check(vq);
+    return n;
+}
+
+void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len)
+{
+    qd_vring_push(&vq->ring, head, len);
+}
+
+bool qd_vq_publish(struct qd_vq *vq)
+{
+    qd_vring_publish(&vq->ring);
+    return qd_vring_should_interrupt(&vq->ring);
+}
+
+static void null_kick(struct qd_vq *vq)
+{
+    struct qd_elem elem;
+    do {
+        qd_vring_disable_kicks(&vq->ring);
+        while (qd_vring_pop(&vq->ring, &elem) > 0)
+            qd_vring_push(&vq->ring, elem.head, 0);
+        qd_vq_flush(vq);
+    } while (qd_vring_enable_kicks(&vq->ring));
+    qd_vq_check(vq);
+}
+
+static const struct qd_queue_ops null_ops = {.kick = null_kick};
+const struct qd_queue_ops *const qd_null_ops = &null_ops;

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Virtqueues: who serves them when, and how the guest hears of it.
+ *
+ * Lock order: VM lock -> vq->lock -> isr_lock -> GIL (the last where INTx belongs to Python). State changes come
+ * with the VM lock held; the state itself is written under vq->lock, because kicks look at it there.
+ */
+#define _GNU_SOURCE
+#include "qd_queue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static const struct qd_api core_api = {
+    .version = 1,
+    .signal = qd_vq_signal,
+    .fail = qd_vq_fail,
+    .loop_add = qd_loop_add,
+    .loop_del = qd_loop_del,
+    .event = qd_vdev_event,
+    .loop_mod = qd_loop_mod,
+    .set_isr = qd_vdev_set_isr,
+};
+
+static void signal_eventfd(int fd)
+{
+    uint64_t one = 1;
+    /* EAGAIN: the counter is full, so it is signalled already */
+    if (write(fd, &one, sizeof(one)) < 0)
+        return;
+}
+
+/* --- the device --- */
+
+struct qd_vdev *qd_vdev_new(const struct qd_mem *mem)
+{
+    struct qd_vdev *vdev = calloc(1, sizeof(*vdev));
+    if (!vdev)
+        return NULL;
+    vdev->mem = mem;
+    vdev->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (vdev->event_fd < 0) {
+        free(vdev);
+        return NULL;
+    }
+    pthread_mutex_init(&vdev->isr_lock, NULL);
+    return vdev;
+}
+
+void qd_vdev_free(struct qd_vdev *vdev)
+{
+    for (unsigned i = 0; i < vdev->n_queues; i++) {
+        pthread_mutex_destroy(&vdev->queues[i]->lock);
+        free(vdev->queues[i]);
+    }
+    pthread_mutex_destroy(&vdev->isr_lock);
+    close(vdev->event_fd);
+    free(vdev);
+}
+
+struct qd_vq *qd_vdev_add_queue(struct qd_vdev *vdev)
+{
+    if (vdev->n_queues == QD_VDEV_QUEUES)
+        return NULL;
+    struct qd_vq *vq = calloc(1, sizeof(*vq));
+    if (!vq)
+        return NULL;
+    pthread_mutex_init(&vq->lock, NULL);
+    vq->api = &core_api;
+    vq->vdev = vdev;
+    vq->index = vdev->n_queues;
+    vq->irq_fd = QD_NO_FD;
+    vdev->queues[vdev->n_queues++] = vq;
+    return vq;
+}
+
+struct qd_vq *qd_vdev_queue(struct qd_vdev *vdev, uint16_t index)
+{
+    return index < vdev->n_queues ? vdev->queues[index] : NULL;
+}
+
+void qd_vdev_event(struct qd_vdev *vdev, uint64_t bits)
+{
+    /* release: what the bits speak of is visible to whoever takes them */
+    __atomic_fetch_or(&vdev->events, bits, __ATOMIC_RELEASE);
+    signal_eventfd(vdev->event_fd);
+}
+
+uint64_t qd_vdev_take_events(struct qd_vdev *vdev)
+{
+    uint64_t count;
+    /* fd first: an event between the two is in the bits or signals anew, in either case not lost */
+    if (read(vdev->event_fd, &count, sizeof(count)) < 0)
+        count = 0;
+    return __atomic_exchange_n(&vdev->events, 0, __ATOMIC_ACQUIRE);
+}
+
+/* With isr_lock held: the line's level is a function of ISR and MSI-X, so no edge can be lost. */
+static void update_intx(struct qd_vdev *vdev)
+{
+    if (vdev->set_intx)
+        vdev->set_intx(vdev->intx_opaque, vdev->isr && !vdev->use_msix);
+}
+
+void qd_vdev_set_isr(struct qd_vdev *vdev, uint8_t bits)
+{
+    pthread_mutex_lock(&vdev->isr_lock);
+    vdev->isr |= bits;
+    update_intx(vdev);
+    pthread_mutex_unlock(&vdev->isr_lock);
+}
+
+uint8_t qd_vdev_read_isr(struct qd_vdev *vdev)
+{
+    pthread_mutex_lock(&vdev->isr_lock);
+    uint8_t isr = vdev->isr;
+    vdev->isr = 0;
+    update_intx(vdev);
+    pthread_mutex_unlock(&vdev->isr_lock);
+    return isr;
+}
+
+void qd_vdev_set_msix(struct qd_vdev *vdev, bool use_msix)
+{
+    pthread_mutex_lock(&vdev->isr_lock);
+    __atomic_store_n(&vdev->use_msix, use_msix, __ATOMIC_RELEASE);
+    update_intx(vdev);
+    pthread_mutex_unlock(&vdev->isr_lock);
+}
+
+void qd_vdev_set_intx(struct qd_vdev *vdev, void (*set_intx)(void *opaque, int level), void *opaque)
+{
+    pthread_mutex_lock(&vdev->isr_lock);
+    vdev->set_intx = set_intx;
+    vdev->intx_opaque = opaque;
+    pthread_mutex_unlock(&vdev->isr_lock);
+}
+
+/* --- serving --- */
+
+/* With vq->lock held. A device that needs a reset serves nothing (2.1.1). */
+static void serve(struct qd_vq *vq)
+{
+    if (!__atomic_load_n(&vq->vdev->error, __ATOMIC_ACQUIRE))
+        vq->ops->kick(vq);
+}
+
+bool qd_vq_kick(struct qd_vq *vq)
+{
+    if (!vq->ops)
+        return false;
+    pthread_mutex_lock(&vq->lock);
+    bool mine = vq->state != QD_VQ_IDLE;
+    if (mine) {
+        vq->kicks_sync++;
+        serve(vq);
+    }
+    pthread_mutex_unlock(&vq->lock);
+    return mine;
+}
+
+/* With vq->lock held, on the loop's thread: serve a kick that came through the host notifier. */
+static void serve_notifier(struct qd_vq *vq)
+{
+    uint64_t count;
+    /* Cleared before the ring is looked at: a kick from now on signals again. */
+    if (read(vq->notifier.fd, &count, sizeof(count)) != sizeof(count))
+        return;
+    vq->kicks_ioeventfd++;
+    serve(vq);
+}
+
+static void notifier_ready(struct qd_fd *self, uint32_t events)
+{
+    (void)events;
+    struct qd_vq *vq = self->opaque;
+    pthread_mutex_lock(&vq->lock);
+    serve_notifier(vq);
+    pthread_mutex_unlock(&vq->lock);
+}
+
+int qd_vq_start(struct qd_vq *vq)
+{
+    int error = 0;
+    pthread_mutex_lock(&vq->lock);
+    if (vq->ops && vq->ops->start)
+        error = vq->ops->start(vq);
+    if (!error)
+        vq->state = QD_VQ_STARTED;
+    pthread_mutex_unlock(&vq->lock);
+    return error;
+}
+
+int qd_vq_attach(struct qd_vq *vq, int fd)
+{
+    if (!vq->ops || !vq->loop || vq->state != QD_VQ_STARTED)
+        return -EINVAL;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    pthread_mutex_lock(&vq->lock);
+    vq->notifier = (struct qd_fd){.fd = fd, .events = EPOLLIN, .ready = notifier_ready, .opaque = vq};
+    int error = qd_loop_add(vq->loop, &vq->notifier);
+    if (!error)
+        vq->state = QD_VQ_ATTACHED;
+    pthread_mutex_unlock(&vq->lock);
+    return error;
+}
+
+static void detach_on_loop(void *arg)
+{
+    struct qd_vq *vq = arg;
+    qd_loop_del(vq->loop, &vq->notifier);
+    pthread_mutex_lock(&vq->lock);
+    serve_notifier(vq);
+    vq->state = QD_VQ_STARTED;
+    pthread_mutex_unlock(&vq->lock);
+}
+
+void qd_vq_detach(struct qd_vq *vq)
+{
+    if (vq->state == QD_VQ_ATTACHED)
+        qd_loop_call(vq->loop, detach_on_loop, vq);
+}
+
+static void stop_on_loop(void *arg)
+{
+    struct qd_vq *vq = arg;
+    pthread_mutex_lock(&vq->lock);
+    if (vq->ops && vq->ops->stop)
+        vq->ops->stop(vq);
+    vq->state = QD_VQ_IDLE;
+    pthread_mutex_unlock(&vq->lock);
+}
+
+void qd_vq_stop(struct qd_vq *vq)
+{
+    qd_vq_detach(vq);
+    if (vq->state == QD_VQ_IDLE)
+        return;
+    if (vq->ops && vq->loop)
+        qd_loop_call(vq->loop, stop_on_loop, vq);
+    else
+        stop_on_loop(vq);
+}
+
+/* --- the way back to the guest --- */
+
+void qd_vq_set_irq_fd(struct qd_vq *vq, int fd)
+{
+    /* signals are sent under this lock: once it is ours, nobody is about to write the old fd */
+    pthread_mutex_lock(&vq->lock);
+    vq->irq_fd = fd;
+    pthread_mutex_unlock(&vq->lock);
+}
+
+void qd_vq_signal(struct qd_vq *vq)
+{
+    vq->interrupts++;
+    if (!__atomic_load_n(&vq->vdev->use_msix, __ATOMIC_ACQUIRE))
+        qd_vdev_set_isr(vq->vdev, QD_ISR_QUEUE);
+    else if (vq->irq_fd >= 0)
+        signal_eventfd(vq->irq_fd);
+}
+
+void qd_vq_fail(struct qd_vq *vq, const char *why)
+{
+    qd_vring_break(&vq->ring, why);
+    const char *none = NULL;
+    /* the first reason wins; release: pairs with serve() and with the reader of the event */
+    if (__atomic_compare_exchange_n(&vq->vdev->error, &none, why, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        qd_vdev_event(vq->vdev, QD_VDEV_EVENT_ERROR);
+}

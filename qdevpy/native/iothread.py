@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""I/O threads: epoll in C, no Python on them (``csrc/loop.c``)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from qdevpy.errors import QdevpyError
+from qdevpy.native._core import ffi, lib
+
+
+class IOThread:
+    """A running I/O thread.
+
+    :param name: what ``ps -L`` shows
+    :ivar pointer: ``struct qd_loop *``
+    :raises QdevpyError: the host has no thread or descriptor left
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pointer: Any = lib.qd_loop_new(f"io-{name}".encode())
+        if self.pointer == ffi.NULL:
+            raise QdevpyError(f"iothread '{name}': {os.strerror(ffi.errno)}; raise 'ulimit -n' or 'ulimit -u'")
+
+    def close(self) -> None:
+        """Stop and join the thread; nothing is attached to it any more. May be called twice."""
+        if self.pointer != ffi.NULL:
+            lib.qd_loop_free(self.pointer)
+            self.pointer = ffi.NULL

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guest memory: memfds, mapped shared, so that vhost-user back ends and KVM see the same pages."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import attrs
+
+from qdevpy.errors import GuestAddressError, QdevpyError
+from qdevpy.native._core import ffi, lib
+
+
+@attrs.frozen(eq=False)
+class RamRegion:
+    """A contiguous piece of guest RAM.
+
+    :ivar gpa: first guest-physical address
+    :ivar size: bytes
+    :ivar hva: address of the same bytes in this process
+    :ivar fd: the memfd; its offset 0 is ``gpa``
+    :ivar data: the bytes, writable
+    """
+
+    gpa: int
+    size: int
+    hva: int
+    fd: int
+    name: str
+    data: memoryview = attrs.field(repr=False)
+
+
+class GuestMemory:
+    """The guest's physical memory. Filled before the first vCPU runs, and fixed from then on.
+
+    :ivar pointer: ``struct qd_mem *`` for the core and for plugins' C
+    """
+
+    def __init__(self) -> None:
+        self.pointer: Any = ffi.new("struct qd_mem *")
+        self._regions: list[RamRegion] = []
+        self._maps: list[tuple[mmap.mmap, Any]] = []
+
+    @property
+    def regions(self) -> Sequence[RamRegion]:
+        """All RAM, in the order it was added."""
+        return self._regions
+
+    @property
+    def size(self) -> int:
+        """Bytes of RAM."""
+        return sum(region.size for region in self._regions)
+
+    def add_ram(self, gpa: int, size: int, name: str = "ram") -> RamRegion:
+        """Add SIZE bytes at GPA, both multiples of 4096; pages are allocated when first touched.
+
+        :raises QdevpyError: the host has not got the address space, or there are too many regions
+        """
+        assert gpa % 4096 == size % 4096 == 0 < size, f"RAM at {gpa:#x}, {size:#x} bytes: not whole pages"
+        assert not any(gpa < r.gpa + r.size and r.gpa < gpa + size for r in self._regions), f"RAM at {gpa:#x} overlaps"
+        if self.pointer.n == lib.QD_MEM_MAX:
+            raise QdevpyError(f"memory: more than {lib.QD_MEM_MAX} pieces of RAM")
+        fd = os.memfd_create(f"qdevpy-{name}", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, size)
+            mapped = mmap.mmap(fd, size, flags=mmap.MAP_SHARED)
+        except (OSError, ValueError) as error:
+            os.close(fd)
+            raise QdevpyError(f"memory: the host gives no {size >> 20} MiB: {error}; set a smaller 'memory:'") from error
+        with suppress(OSError):  # only a hint
+            mapped.madvise(mmap.MADV_DONTDUMP)
+        start = ffi.from_buffer("uint8_t[]", mapped, require_writable=True)
+        self._maps.append((mapped, start))
+        region = RamRegion(gpa, size, int(ffi.cast("uintptr_t", start)), fd, name, memoryview(mapped))
+        self._regions.append(region)
+        entry = self.pointer.ram[self.pointer.n]
+        entry.gpa, entry.size, entry.hva = gpa, size, start
+        self.pointer.n += 1
+        return region
+
+    def view(self, gpa: int, n: int) -> memoryview:
+        """A writable view of N bytes at GPA.
+
+        :raises GuestAddressError: any of them is not RAM
+        """
+        for region in self._regions:
+            offset = gpa - region.gpa
+            if 0 <= offset < region.size and 0 <= n <= region.size - offset:
+                return region.data[offset : offset + n]
+        raise GuestAddressError(gpa, n)
+
+    def host_view(self, hva: int, n: int) -> memoryview:
+        """A writable view of N bytes at address HVA of this process, which the core has checked to be guest RAM."""
+        for region in self._regions:
+            offset = hva - region.hva
+            if 0 <= offset < region.size:
+                return region.data[offset : offset + n]
+        raise GuestAddressError(hva, n)
+
+    def read(self, gpa: int, n: int) -> bytes:
+        """Copy N bytes out.
+
+        :raises GuestAddressError: any of them is not RAM
+        """
+        return bytes(self.view(gpa, n))
+
+    def write(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy DATA in.
+
+        :raises GuestAddressError: any of the bytes would not be RAM
+        """
+        self.view(gpa, len(data))[:] = data
+
+    def clear(self) -> None:
+        """All RAM reads as zeros again, and the host has its pages back."""
+        for mapped, _ in self._maps:
+            mapped.madvise(mmap.MADV_REMOVE)
+
+    def close(self) -> None:
+        """Unmap. A view that somebody still holds keeps its bytes alive, and nothing else. May be called twice."""
+        self.pointer.n = 0
+        for region in self._regions:
+            region.data.release()
+            os.close(region.fd)
+        self._regions.clear()
+        for mapped, start in self._maps:
+            ffi.release(start)
+            with suppress(BufferError):  # a view is alive; the last one unmaps
+                mapped.close()
+        self._maps.clear()

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A virtqueue as transports and devices in Python see it. The ring and its states are in C (``qd_queue.h``).
+
+A queue with a :class:`NativeHandler` is served by C on an I/O thread; for any other one the device's
+``handle_output`` is called, on the main loop where a host notifier is attached, else on the vCPU's thread.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from qdevpy.native._core import ffi, lib
+from qdevpy.virtio import defs
+
+if TYPE_CHECKING:
+    from qdevpy.native.iothread import IOThread
+    from qdevpy.virtio.device import VirtIODevice
+
+
+@attrs.frozen
+class NativeHandler:
+    """The C side of a queue.
+
+    :ivar ops: ``struct qd_queue_ops *``, a cffi pointer of any module, or its address
+    :ivar opaque: ``void *`` for the handler, likewise
+    :ivar iothread: who serves the queue; None: the machine's default I/O thread
+    """
+
+    ops: Any
+    opaque: Any = None
+    iothread: IOThread | None = None
+
+
+class QueueState(enum.Enum):
+    """See the diagram in ``qd_queue.h``."""
+
+    IDLE = "idle"
+    STARTED = "started"
+    ATTACHED = "attached"
+
+
+STATES = {
+    lib.QD_VQ_IDLE: QueueState.IDLE,
+    lib.QD_VQ_STARTED: QueueState.STARTED,
+    lib.QD_VQ_ATTACHED: QueueState.ATTACHED,
+}
+
+
+def pointer_of(given: Any) -> Any:
+    """``void *`` for a pointer of this or another cffi module, an address, or None."""
+    return ffi.NULL if given is None else ffi.cast("void *", given)
+
+
+@attrs.define(eq=False)
+class Element:
+    """A popped descriptor chain: what the device reads, then what it writes (virtio 1.2, 2.7.4).
+
+    The views are guest memory: the driver may change them at any moment, so copy before checking.
+
+    :ivar head: what :meth:`VirtQueue.push` gives back
+    :ivar out_len: bytes in ``readable``
+    :ivar in_len: bytes in ``writable``
+    """
+
+    head: int
+    readable: list[memoryview]
+    writable: list[memoryview]
+    out_len: int
+    in_len: int
+
+    def read(self, offset: int = 0, n: int | None = None) -> bytes:
+        """Copy N bytes (None: all) from OFFSET of the readable part; fewer where it is shorter."""
+        end = self.out_len if n is None else min(self.out_len, offset + n)
+        return b"".join(cut(self.readable, offset, end))
+
+    def write(self, data: bytes, offset: int = 0) -> int:
+        """Copy DATA to OFFSET of the writable part; returns the bytes that had room."""
+        done = 0
+        for part in cut(self.writable, offset, offset + len(data)):
+            part[:] = data[done : done + len(part)]
+            done += len(part)
+        return done
+
+
+def cut(parts: Sequence[memoryview], start: int, end: int) -> list[memoryview]:
+    """Views of bytes START to END of PARTS laid end to end."""
+    found = []
+    for part in parts:
+        if start < len(part) and end > 0:
+            found.append(part[max(start, 0) : end])
+        start -= len(part)
+        end -= len(part)
+    return found
+
+
+class VirtQueue:
+    """A virtqueue. The transport sets ``size``, the addresses, ``enabled`` and ``vector``; all with the VM lock held.
+
+    :ivar size: entries, as the driver chose
+    :ivar desc: guest-physical address of the descriptor table; ``avail`` and ``used`` likewise
+    :ivar enabled: the driver has set it up
+    :ivar vector: MSI-X vector, or ``NO_VECTOR``
+    :ivar pointer: ``struct qd_vq *``
+    """
+
+    def __init__(
+        self, device: VirtIODevice, index: int, size_max: int, *, native: NativeHandler | None = None, name: str = ""
+    ) -> None:
+        assert 1 <= size_max <= lib.QD_VRING_MAX, f"queue {index}: {size_max} entries"
+        assert size_max & (size_max - 1) == 0, f"queue {index}: {size_max} entries, not a power of two"
+        self.device = device
+        self.index = index
+        self.name = name
+        self.size_max = size_max
+        self.pointer: Any = device.vdev.add_queue()
+        self._native = native
+        self._fd: int | None = None
+        self._kicks = True
+        self._elem: Any = None
+        if native is not None:
+            thread = native.iothread or device.machine.iothread(None)
+            self.pointer.ops = ffi.cast("struct qd_queue_ops *", pointer_of(native.ops))
+            self.pointer.opaque = pointer_of(native.opaque)
+            self.pointer.loop = thread.pointer
+        self._forget()
+
+    def _forget(self) -> None:
+        self.size = self.size_max
+        self.desc = self.avail = self.used = 0
+        self.enabled = False
+        self.vector = defs.NO_VECTOR
+        self._kicks = True
+        lib.qd_vq_forget(self.pointer)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether C serves it."""
+        return self._native is not None
+
+    @property
+    def state(self) -> QueueState:
+        """Idle, started (kicks are served synchronously) or attached (a host notifier, too)."""
+        return STATES[self.pointer.state]
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"queue {self.index}{f' ({self.name})' if self.name else ''}"
+
+    # -- life
+
+    def start(self) -> None:
+        """Set the ring up and let kicks be served; a no-op where the driver did not set the queue up.
+
+        A ring that cannot be marks the device broken.
+        """
+        if self.state is not QueueState.IDLE or not self.enabled or self.size == 0:
+            return
+        vdev = self.device.vdev
+        vdev.features = self.device.features
+        if lib.qd_vq_setup(self.pointer, self.size, self.desc, self.avail, self.used):
+            self.device.mark_broken(f"{self.label}: {self._ring_error()}")
+            return
+        error = lib.qd_vq_start(self.pointer)
+        if error:
+            self.device.mark_broken(f"{self.label}: cannot be started: {os.strerror(-error)}")
+
+    def stop(self) -> None:
+        """Detach, drain what is in flight, and leave the ring alone; positions are kept for the next start."""
+        self.detach()
+        lib.qd_vq_stop(self.pointer)
+
+    def reset(self) -> None:
+        """Stop, and forget what the driver set up."""
+        self.stop()
+        self._forget()
+
+    def attach(self, fd: int) -> None:
+        """Serve kicks that arrive through eventfd FD, too.
+
+        :raises OSError: the descriptor cannot be waited for
+        """
+        if self.state is not QueueState.STARTED:
+            return
+        if self.is_native:
+            error = lib.qd_vq_attach(self.pointer, fd)
+            if error:
+                raise OSError(-error, f"{self.label}: {os.strerror(-error)}")
+        else:
+            os.set_blocking(fd, False)
+            self.device.machine.loop.add_reader(fd, self._notified)
+            self._fd = fd
+            self.pointer.state = lib.QD_VQ_ATTACHED
+
+    def detach(self) -> None:
+        """Undo :meth:`attach`; a kick that was signalled is served before this returns."""
+        if self.state is not QueueState.ATTACHED:
+            return
+        if self.is_native:
+            lib.qd_vq_detach(self.pointer)
+            return
+        assert self._fd is not None
+        self.device.machine.loop.remove_reader(self._fd)
+        self._notified()
+        self._fd = None
+        self.pointer.state = lib.QD_VQ_STARTED
+
+    def _notified(self) -> None:
+        """The host notifier was signalled, or is looked at for the last time."""
+        assert self._fd is not None
+        try:
+            os.eventfd_read(self._fd)
+        except BlockingIOError:
+            return
+        self.pointer.kicks_ioeventfd += 1
+        self._handle_output()
+
+    def kick(self) -> None:
+        """Serve now, on this thread; nothing where the queue is not started."""
+        if self.is_native:
+            lib.qd_vq_kick(self.pointer)
+        elif self.state is not QueueState.IDLE:
+            self.pointer.kicks_sync += 1
+            self._handle_output()
+
+    def _handle_output(self) -> None:
+        if self.device.broken is None:
+            self.device.handle_output(self)
+
+    # -- chains, for handlers in Python
+
+    def pop(self) -> Element | None:
+        """The next chain, or None where the driver has offered none; a broken ring marks the device broken."""
+        if self.state is QueueState.IDLE:
+            return None
+        if self._elem is None:
+            self._elem = ffi.new("struct qd_elem *")
+        elem = self._elem
+        found = lib.qd_vq_pop(self.pointer, elem, self._kicks)
+        if found < 0:
+            self.device.mark_broken(f"{self.label}: {self._ring_error()}")
+        if found <= 0:
+            return None
+        buffers = [self._view(elem.iov[i]) for i in range(elem.out_num + elem.in_num)]
+        return Element(elem.head, buffers[: elem.out_num], buffers[elem.out_num :], elem.out_len, elem.in_len)
+
+    def _view(self, iov: Any) -> memoryview:
+        return self.device.machine.memory.host_view(int(ffi.cast("uintptr_t", iov.iov_base)), iov.iov_len)
+
+    def push(self, element: Element, written: int) -> None:
+        """Give a chain back with WRITTEN bytes in its writable part; the driver sees it after :meth:`flush`."""
+        if self.state is not QueueState.IDLE:
+            lib.qd_vq_push(self.pointer, element.head, written)
+
+    def flush(self) -> None:
+        """Show the driver what was pushed, and interrupt it if it wants that."""
+        if self.state is not QueueState.IDLE and lib.qd_vq_publish(self.pointer):
+            self.device.bindings.notify_queue(self)
+
+    def set_kicks_enabled(self, enabled: bool) -> bool:
+        """Whether the driver should kick (2.7.7); best effort. True: chains are there already."""
+        self._kicks = enabled
+        if self.state is QueueState.IDLE:
+            return False
+        return bool(lib.qd_vq_set_kicks(self.pointer, enabled))
+
+    # -- interrupts
+
+    def set_irq_fd(self, fd: int) -> None:
+        """Eventfd of the queue's MSI-X vector, or -1; on return nobody writes the old one any more."""
+        lib.qd_vq_set_irq_fd(self.pointer, fd)
+
+    def signal(self) -> None:
+        """Interrupt the guest: the MSI-X vector's eventfd, or ISR bit 0 with INTx. For transports."""
+        lib.qd_vq_signal(self.pointer)
+
+    def counters(self) -> dict[str, int]:
+        """Kicks by way, interrupts, requests."""
+        vq = self.pointer
+        return {
+            "kicks_ioeventfd": vq.kicks_ioeventfd,
+            "kicks_sync": vq.kicks_sync,
+            "interrupts": vq.interrupts,
+            "requests": vq.ring.popped,
+        }
+
+    def _ring_error(self) -> str:
+        error = self.pointer.ring.error
+        return "broken" if error == ffi.NULL else ffi.string(error).decode()
