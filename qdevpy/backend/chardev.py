@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Character devices: where the bytes of a serial port or console go, and come from.
+
+::
+
+    device --write()--> chardev --> terminal, socket, file     backpressure: write() takes less than it was given,
+                                                               on_writable() says when to go on
+    device <--receive-- chardev <-- terminal, socket, file     backpressure: can_receive() says 0,
+                                                               resume() says when to go on
+
+A chardev is *open* while somebody is at its other end. What a device writes to a closed one is taken and
+thrown away, as QEMU does: a guest must not hang because nobody listens. All callbacks run with the VM
+lock held, and so must all calls be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import attrs
+
+from qdevpy.backend.base import Backend
+
+#: what a device hands over; views of guest memory are copied before write() returns
+Buffer = bytes | bytearray | memoryview
+
+CanReceive = Callable[[], int]
+Receive = Callable[[bytes], None]
+Event = Callable[[str], None]
+
+
+class Chardev(Backend):
+    """Base class of chardevs. A subclass overrides :meth:`do_write` and calls :meth:`deliver` and :meth:`set_open`.
+
+    :ivar is_open: whether somebody is at the other end
+    """
+
+    section: ClassVar[str] = "chardevs"
+
+    is_open: bool = attrs.field(default=False, init=False)
+    _can_receive: CanReceive | None = attrs.field(default=None, init=False)
+    _receive: Receive | None = attrs.field(default=None, init=False)
+    _event: Event | None = attrs.field(default=None, init=False)
+    _on_writable: Callable[[], None] | None = attrs.field(default=None, init=False)
+
+    # -- for devices
+
+    def attach(self, can_receive: CanReceive, receive: Receive, event: Event) -> None:
+        """Plug a device in; where the chardev is open, ``event("opened")`` is called at once.
+
+        :param can_receive: bytes that the device can take now
+        :param receive: called with at most that many
+        :param event: called with ``"opened"``, ``"closed"``, ``"break"`` (the line's, to be sent to the guest) or
+            ``"resized"`` (see :attr:`terminal_size`); more may come, ignore what you do not know
+        """
+        self._can_receive, self._receive, self._event = can_receive, receive, event
+        if self.is_open:
+            event("opened")
+        self.resume()
+
+    def detach(self) -> None:
+        """The device goes; input waits for the next one."""
+        self._can_receive = self._receive = self._event = self._on_writable = None
+
+    def write(self, data: Buffer) -> int:
+        """Send DATA; never blocks.
+
+        :returns: how many bytes were taken; where it is less than all, keep the rest until :meth:`on_writable`
+        """
+        return self.do_write(data) if self.is_open and len(data) else len(data)
+
+    def on_writable(self, callback: Callable[[], None] | None) -> None:
+        """Call once when :meth:`write` takes bytes again, also where it does because the other end went away.
+
+        :param callback: replaces an earlier one; None: do not call
+        """
+        self._on_writable = callback
+
+    def resume(self) -> None:
+        """The device can take input again, after ``can_receive`` has said 0."""
+
+    def set_guest_open(self, opened: bool) -> None:
+        """The guest opened or closed its side. Override where the other end is to know."""
+
+    @property
+    def terminal_size(self) -> tuple[int, int] | None:
+        """Columns and rows of the terminal at the other end; None where that is not known."""
+        return None
+
+    # -- for chardevs
+
+    def do_write(self, data: Buffer) -> int:
+        """Override: as :meth:`write`; only called while open, and not for nothing."""
+        return len(data)
+
+    def room(self) -> int:
+        """How many bytes the device can take; 0 where there is no device."""
+        return self._can_receive() if self._can_receive is not None else 0
+
+    def deliver(self, data: bytes) -> None:
+        """Hand input to the device: at most :meth:`room` bytes."""
+        if self._receive is not None:
+            self._receive(data)
+
+    def send_event(self, event: str) -> None:
+        """Tell the device, where there is one."""
+        if self._event is not None:
+            self._event(event)
+
+    def set_open(self, opened: bool) -> None:
+        """The other end came or went; the device is told once for each change."""
+        if opened == self.is_open:
+            return
+        self.is_open = opened
+        self.send_event("opened" if opened else "closed")
+        if not opened:
+            self.writable()
+
+    def writable(self) -> None:
+        """There is room for output again."""
+        callback, self._on_writable = self._on_writable, None
+        if callback is not None:
+            callback()

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``{type: socket}``: a UNIX or TCP stream, as server or as client; one connection at a time.
+
+::
+
+    server:  LISTENING <--accept / connection ends--> CONNECTED
+    client:  CONNECTED --connection ends--> closed, or after `reconnect` seconds CONNECTING --> CONNECTED
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from qdevpy.backend.chardev import Buffer
+from qdevpy.backend.chardev_stream import StreamChardev
+from qdevpy.errors import BackendError
+from qdevpy.qdev import property as prop
+
+if TYPE_CHECKING:
+    from qdevpy.vm.loop import Timer
+
+log = logging.getLogger(__name__)
+
+
+class SocketChardev(StreamChardev):
+    """A stream socket. As QEMU's ``chardev/char-socket.c``, without TLS, telnet and WebSocket."""
+
+    type_name: ClassVar[str] = "socket"
+    description: ClassVar[str] = "UNIX or TCP socket, server or client"
+    watches_hangup: ClassVar[bool] = True
+
+    path: str | None = prop.string(help="UNIX socket; a server makes it with mode 0600 and removes it at the end")
+    host: str | None = prop.string(help="TCP: address to connect to, or to listen at (default: localhost)")
+    port: int | None = prop.uint16(None, help="TCP: port; 0: a server takes a free one")
+    server: bool = prop.boolean(help="listen instead of connecting")
+    wait: bool = prop.boolean(help="server: do not start the machine before somebody has connected")
+    reconnect: int = prop.uint32(0, maximum=86400, help="client: seconds after which to try again; 0: never")
+    nodelay: bool = prop.boolean(help="TCP: send small pieces at once")
+
+    _listener: socket.socket | None = attrs.field(default=None, init=False)
+    _peer: socket.socket | None = attrs.field(default=None, init=False)
+    _address: tuple[int, Any] = attrs.field(default=(0, ""), init=False)
+    _inode: tuple[int, int] | None = attrs.field(default=None, init=False)
+    _timer: Timer | None = attrs.field(default=None, init=False)
+
+    # -- opening and closing
+
+    def open(self) -> None:
+        """:raises BackendError: options that do not fit together, or the host refuses."""
+        self._check()
+        try:
+            self._address = self._resolve()
+            if self.server:
+                self._listen()
+            elif self.reconnect:
+                self._connect_later(0)
+            else:
+                self._connect()
+        except OSError as error:
+            self._close_sockets()
+            what = "listen at" if self.server else "connect to"
+            raise BackendError(f"chardev '{self.name}': cannot {what} {self.where}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Send what waits, hang up, remove the socket."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.drain()
+        self.stop_stream()
+        self._close_sockets()
+        self._unlink()
+
+    @property
+    def where(self) -> str:
+        """The address as the user would write it."""
+        if self.path is not None:
+            return self.path
+        return f"{self.host or 'localhost'}:{self.port}"
+
+    @property
+    def bound_port(self) -> int:
+        """The TCP port that a server listens at."""
+        assert self._listener is not None
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def _check(self) -> None:
+        def refuse(why: str) -> None:
+            raise BackendError(f"chardev '{self.name}': {why}")
+
+        if (self.path is None) == (self.port is None):
+            refuse("give either 'path' (UNIX) or 'port' (TCP)")
+        if self.path is not None and (self.host is not None or self.nodelay):
+            refuse("'host' and 'nodelay' are of TCP and do not go with 'path'")
+        if self.server and self.reconnect:
+            refuse("'reconnect' is a client's; a server always takes the next connection")
+        if self.wait and not self.server:
+            refuse("'wait' is a server's; a client without 'reconnect' connects before the machine starts")
+
+    def _resolve(self) -> tuple[int, Any]:
+        if self.path is not None:
+            return socket.AF_UNIX, self.path
+        found = socket.getaddrinfo(self.host or "localhost", self.port, type=socket.SOCK_STREAM)[0]
+        return found[0], found[4]
+
+    def _close_sockets(self) -> None:
+        if self._peer is not None:
+            self.machine.loop.remove_writer(self._peer.fileno())
+            self._peer.close()
+        if self._listener is not None:
+            self.machine.loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+        self._peer = self._listener = None
+
+    def _unlink(self) -> None:
+        """Remove the server's UNIX socket, unless somebody has put another in its place."""
+        if self._inode is None or self.path is None:
+            return
+        try:
+            now = os.lstat(self.path)
+            if (now.st_dev, now.st_ino) == self._inode:
+                os.unlink(self.path)
+        except FileNotFoundError:
+            return
+
+    # -- server
+
+    def _listen(self) -> None:
+        family, address = self._address
+        self._listener = listener = socket.socket(family, socket.SOCK_STREAM)
+        if self.path is not None:
+            remove_stale(self.path)
+            os.fchmod(listener.fileno(), 0o600)  # Linux gives the inode that bind() makes the socket's own mode
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        if self.path is not None:
+            made = os.lstat(self.path)
+            self._inode = made.st_dev, made.st_ino
+        listener.listen(1)
+        if self.wait:
+            print(f"chardev '{self.name}': waiting for a connection to {self.where}", file=sys.stderr, flush=True)
+            self._connected(listener.accept()[0])
+        else:
+            self._await_client()
+
+    def _await_client(self) -> None:
+        if self._listener is not None:
+            self._listener.setblocking(False)
+            self.machine.loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            peer = self._listener.accept()[0]
+        except OSError as error:  # it went away before we came
+            log.debug("chardev '%s': accept: %s", self.name, error.strerror)
+            return
+        # others wait in the backlog until this one is gone
+        self.machine.loop.remove_reader(self._listener.fileno())
+        self._connected(peer)
+
+    # -- client
+
+    def _connect(self) -> None:
+        family, address = self._address
+        self._peer = socket.socket(family, socket.SOCK_STREAM)
+        self._peer.connect(address)
+        self._connected(self._peer)
+
+    def _connect_later(self, seconds: float) -> None:
+        self._timer = self.machine.loop.call_later(seconds, self._try_connect)
+
+    def _try_connect(self) -> None:
+        """Start to connect; the main loop must not wait for it."""
+        family, address = self._address
+        self._peer = socket.socket(family, socket.SOCK_STREAM)
+        self._peer.setblocking(False)
+        try:
+            self._peer.connect(address)
+        except OSError as error:
+            if error.errno == errno.EINPROGRESS:
+                self.machine.loop.add_writer(self._peer.fileno(), self._connect_finished)
+            else:  # also EAGAIN: a UNIX server with a full backlog, of which nothing would come
+                self._connect_failed(error)
+        else:
+            self._connected(self._peer)
+
+    def _connect_finished(self) -> None:
+        assert self._peer is not None
+        self.machine.loop.remove_writer(self._peer.fileno())
+        code = self._peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._connect_failed(OSError(code, os.strerror(code)))
+        else:
+            self._connected(self._peer)
+
+    def _connect_failed(self, error: OSError) -> None:
+        log.debug("chardev '%s': %s: %s; next try in %d s", self.name, self.where, error.strerror, self.reconnect)
+        self._close_sockets()
+        self._connect_later(self.reconnect)
+
+    # -- connection
+
+    def _connected(self, peer: socket.socket) -> None:
+        peer.setblocking(False)
+        if self.nodelay:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._peer = peer
+        self.start_stream(peer.fileno(), peer.fileno())
+
+    def send(self, data: Buffer) -> int:
+        """As send(2), without SIGPIPE."""
+        assert self._peer is not None
+        return self._peer.send(data, socket.MSG_NOSIGNAL)
+
+    def input_ended(self) -> None:
+        """The connection is over: wait for the next, connect again, or stay closed."""
+        if self._peer is None:
+            return
+        self.stop_stream()
+        self._peer.close()
+        self._peer = None
+        self.set_open(False)
+        if self.server:
+            self._await_client()
+        elif self.reconnect:
+            self._connect_later(self.reconnect)
+
+    def output_failed(self, error: OSError) -> None:
+        """Reset by the peer; the event comes from the main loop, the device is in the middle of writing."""
+        log.debug("chardev '%s': %s", self.name, error.strerror)
+        if self._out is not None and self._waiting:
+            self.machine.loop.remove_writer(self._out)
+        self._waiting.clear()
+        self._out = None
+        peer = self._peer
+        self.machine.loop.call_soon(lambda: self.input_ended() if self._peer is peer else None)
+
+
+def remove_stale(path: str) -> None:
+    """Remove a UNIX socket that nobody listens at any more.
+
+    :raises OSError: somebody does, or it is something else
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "the file exists and is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:  # its backlog is full: it lives
+            pass
+    raise OSError(errno.EADDRINUSE, "somebody else listens there")
