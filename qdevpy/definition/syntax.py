@@ -25,7 +25,7 @@ MAX_DEPTH = 16
 class Text(NamedTuple):
     """A scalar.
 
-    :ivar is_null: nothing was written, or ``~`` or ``null`` without quotes
+    :ivar is_null: nothing was written, or ``~``; ``null`` is a word, the type of a back end
     """
 
     text: str
@@ -121,7 +121,7 @@ class _Builder:
             case events.ScalarEvent():
                 self._check_tag(event)
                 plain = event.style is None
-                self._finished(Text(event.value, self.last, plain and event.value in ("", "~", "null")), event.anchor)
+                self._finished(Text(event.value, self.last, plain and event.value in ("", "~")), event.anchor)
             case events.MappingStartEvent():
                 self._opened(Map({}, self.last), event)
             case events.SequenceStartEvent():

@@ -20,6 +20,7 @@ from qdevpy.backend.base import Backend
 from qdevpy.errors import PluginError, UnknownNameError, did_you_mean
 from qdevpy.plugin.discovery import EntryPoint
 from qdevpy.plugin.manager import Offer, load_plugin, make_plugin_manager
+from qdevpy.qdev.property import Property, properties_of
 from qdevpy.qdev.types import DeviceType
 from qdevpy.vm.board import Board
 
@@ -163,6 +164,17 @@ class Registry:
     def definitions(self) -> Mapping[str, Path]:
         """All packaged definitions by name."""
         return MappingProxyType(self.load_all()._known.definitions)
+
+    def base_properties(self) -> Mapping[str, Mapping[str, Property]]:
+        """Properties by every type name that device types derive from (``virtio-pci``); defaults may name these."""
+        found: dict[str, Mapping[str, Property]] = {}
+        for kind in self.device_types.values():
+            for owner in kind.create().property_owners():
+                for cls in type(owner).__mro__:
+                    name = getattr(cls, "type_name", "")
+                    if name and name not in found:
+                        found[name] = properties_of(cls)
+        return found
 
     def backend_names(self, section: str) -> list[str]:
         """Names of the types of a section, sorted; built-in modules are not imported."""

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A board, devices and back ends to write definitions for; nothing here works, all of it has properties."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from qdevpy.backend.base import Backend
+from qdevpy.plugin import hookimpl
+from qdevpy.qdev import property as prop
+from qdevpy.qdev.device import Device, Notification
+from qdevpy.vm.board import Board
+
+
+class Pc(Board):
+    type_name: ClassVar[str] = "pc"
+    aliases = ("pc-1.0",)
+    buses: ClassVar[dict[str, str]] = {"pci.0": "PCI", "isa.0": "ISA"}
+    max_memory = 64 << 30
+    max_cpus = 8
+
+    def add_memory(self, machine: Any) -> None: ...
+
+    def build(self, machine: Any) -> None: ...
+
+    def prepare_boot(self, machine: Any) -> None:
+        return None
+
+
+class Pci(Device):
+    type_name: ClassVar[str] = "virtio-pci"
+    bus_type = "PCI"
+    addr: int | None = prop.pci_devfn(help="place on the bus")
+    vectors: int = prop.uint32(2, help="MSI-X vectors")
+
+
+class Disk(Pci):
+    type_name: ClassVar[str] = "virtio-blk-pci"
+    ioeventfd = Notification.ALLOWED
+    drive: Any = prop.drive(help="the disk's content")
+    iothread: Any = prop.link("iothread", help="thread that serves it")
+    serial: str | None = prop.string(help="serial number")
+    use_ioeventfd: bool = prop.boolean(True, name="ioeventfd", help="kicks by ioeventfd")
+    write_cache: str = prop.on_off_auto(help="write-back cache")
+    romfile: str | None = prop.path(help="option ROM", must_exist=True)
+
+
+class Nic(Pci):
+    type_name: ClassVar[str] = "virtio-net-pci"
+    netdev: Any = prop.netdev(help="the host's side")
+    mac: bytes | None = prop.macaddr(help="address")
+
+
+class SerialBus(Pci):
+    type_name: ClassVar[str] = "virtio-serial-pci"
+    ioeventfd = Notification.FORBIDDEN
+    offers_bus: ClassVar[str | None] = "virtio-serial-bus"
+
+
+class Console(Device):
+    type_name: ClassVar[str] = "virtconsole"
+    bus_type = "virtio-serial-bus"
+    chardev: Any = prop.chardev(help="the other end")
+
+
+class IsaSerial(Device):
+    type_name: ClassVar[str] = "isa-serial"
+    bus_type = "ISA"
+    chardev: Any = prop.chardev(help="the other end")
+
+
+class HostBridge(Device):
+    type_name: ClassVar[str] = "i440FX"
+    bus_type = "PCI"
+    user_creatable = False
+
+
+class Drive(Backend):
+    type_name: ClassVar[str] = "drive"
+    section: ClassVar[str] = "drives"
+    required: ClassVar[tuple[str, ...]] = ("file",)
+    file: str | None = prop.path(help="image", must_exist=True)
+    format: str = prop.enum("raw", choices=("raw",), type_name="Format", help="format")
+    readonly: bool = prop.boolean(help="no writes")
+    cache_direct: bool = prop.boolean(name="cache.direct", help="O_DIRECT")
+
+
+class Tap(Backend):
+    type_name: ClassVar[str] = "tap"
+    section: ClassVar[str] = "netdevs"
+    ifname: str | None = prop.string(help="interface")
+
+
+class Null(Backend):
+    type_name: ClassVar[str] = "null"
+
+
+class Socket(Backend):
+    type_name: ClassVar[str] = "socket"
+    section: ClassVar[str] = "chardevs"
+    path: str | None = prop.path(help="where to listen")
+
+
+BACKENDS = {
+    "drives": {"drive": f"{__name__}:Drive"},
+    "netdevs": {"tap": f"{__name__}:Tap", "null": f"{__name__}:Null"},
+    "chardevs": {"null": f"{__name__}:Null", "socket": f"{__name__}:Socket"},
+}
+
+
+@hookimpl
+def qdevpy_boards() -> list[type[Board]]:
+    return [Pc]
+
+
+@hookimpl
+def qdevpy_devices() -> list[type[Device]]:
+    return [Disk, Nic, SerialBus, Console, IsaSerial, HostBridge]
