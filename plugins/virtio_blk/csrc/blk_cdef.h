@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What Python sees of blk.h.
+ */
+enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_ZEROES, BLK_OPS };
+
+struct blk_counter {
+    uint64_t requests, bytes, errors, last_errno;
+};
+
+struct blk_disk {
+    int fd, use_uring, readonly, unmap;
+    uint32_t block_size, mem_align, max_discard, max_zeroes;
+    uint8_t serial[20];
+    uint64_t sectors;
+    int write_through, no_punch, no_zero_range, no_nowait;
+    uint64_t invalid;
+    struct blk_counter counters[5];
+};
+
+struct blk_queue *blk_queue_new(struct blk_disk *disk);
+void blk_queue_free(struct blk_queue *q);
+const struct qd_queue_ops *blk_queue_ops(void);
+int blk_uring_probe(void);

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The queue's operations: serving kicks and completions, start and stop.
+ */
+#include "blk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static void flush(struct blk_queue *q)
+{
+    if (!q->pushed)
+        return;
+    q->pushed = 0;
+    qd_vq_flush(q->vq);
+}
+
+/* Pop until the ring is empty or BUDGET is used up; the number popped. There is one blk_req more
+ * than the ring has entries, so one is always left to pop into; the ring refuses to fill the last. */
+static unsigned pop_batch(struct blk_queue *q, unsigned budget)
+{
+    unsigned n = 0;
+    while (n < budget) {
+        struct blk_req *req = q->free ? q->free : &q->reqs[q->fresh];
+        if (qd_vring_pop(&q->vq->ring, &req->elem) != 1)
+            break;
+        if (q->free)
+            q->free = req->next;
+        else
+            q->fresh++;
+        n++;
+        if (!blk_accept(q, req))
+            break;
+    }
+    return n;
+}
+
+/* Serve the ring. A guest that refills it faster than we empty it must not hold the thread
+ * forever: after two rings' worth the loop's other work gets its turn. */
+static void serve(struct blk_queue *q)
+{
+    struct qd_vring *ring = &q->vq->ring;
+    unsigned budget = 2u * ring->num, total = 0;
+    q->more = false;
+    do {
+        qd_vring_disable_kicks(ring);
+        unsigned n = pop_batch(q, budget - total);
+        total += n;
+        q->engine->submit(q);
+        if (total >= budget) {
+            q->more = true;
+            blk_wake(q);
+            break;
+        }
+    } while (qd_vring_enable_kicks(ring));
+    __atomic_fetch_add(&q->vq->requests, total, __ATOMIC_RELAXED);
+    flush(q);
+    qd_vq_check(q->vq);
+}
+
+static void blk_kick(struct qd_vq *vq)
+{
+    serve(vq->opaque);
+}
+
+void blk_wake(struct blk_queue *q)
+{
+    uint64_t one = 1;
+    ssize_t written = write(q->wake.fd, &one, sizeof(one));
+    (void)written; /* fails only where the eventfd is signalled already */
+}
+
+void blk_resume(struct blk_queue *q)
+{
+    pthread_mutex_lock(&q->vq->lock);
+    q->engine->reap(q);
+    q->engine->submit(q);
+    flush(q);
+    if (q->more)
+        serve(q);
+    pthread_mutex_unlock(&q->vq->lock);
+}
+
+static void woken(struct qd_fd *fd, uint32_t events)
+{
+    struct blk_queue *q = fd->opaque;
+    uint64_t count;
+    (void)events;
+    /* cleared before looking: what comes later signals anew */
+    ssize_t got = read(q->wake.fd, &count, sizeof(count));
+    (void)got;
+    blk_resume(q);
+}
+
+static void release(struct blk_queue *q)
+{
+    free(q->reqs);
+    q->reqs = q->free = NULL;
+    close(q->wake.fd);
+    q->wake.fd = -1;
+}
+
+static int blk_start(struct qd_vq *vq)
+{
+    struct blk_queue *q = vq->opaque;
+    q->vq = vq;
+    q->free = NULL;
+    q->fresh = q->inflight = q->pushed = 0;
+    q->more = false;
+    q->engine = &blk_threads;
+#ifdef BLK_HAVE_URING
+    if (q->disk->use_uring)
+        q->engine = &blk_uring;
+#endif
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    q->wake = (struct qd_fd){.fd = fd, .events = EPOLLIN, .ready = woken, .opaque = q};
+    q->reqs = calloc(vq->ring.num + 1u, sizeof(*q->reqs));
+    int error = q->reqs ? q->engine->start(q) : -ENOMEM;
+    if (error) {
+        release(q);
+        return error;
+    }
+    error = vq->api->loop_add(vq->loop, &q->wake);
+    if (error) {
+        q->engine->stop(q);
+        release(q);
+    }
+    return error;
+}
+
+/* Everything in flight completes, and the driver sees it: a paused guest finds it when it goes on. */
+static void blk_stop(struct qd_vq *vq)
+{
+    struct blk_queue *q = vq->opaque;
+    q->engine->submit(q);
+    while (q->inflight) {
+        q->engine->reap(q);
+        q->engine->submit(q);
+        if (q->inflight)
+            q->engine->wait(q);
+    }
+    flush(q);
+    vq->api->loop_del(vq->loop, &q->wake);
+    q->engine->stop(q);
+    release(q);
+}
+
+const struct qd_queue_ops *blk_queue_ops(void)
+{
+    static const struct qd_queue_ops ops = {.kick = blk_kick, .start = blk_start, .stop = blk_stop};
+    return &ops;
+}
+
+struct blk_queue *blk_queue_new(struct blk_disk *disk)
+{
+    struct blk_queue *q = calloc(1, sizeof(*q));
+    if (q) {
+        q->disk = disk;
+        q->wake.fd = -1;
+    }
+    return q;
+}
+
+void blk_queue_free(struct blk_queue *q)
+{
+    free(q);
+}
+
+#ifndef BLK_HAVE_URING
+int blk_uring_probe(void)
+{
+    return -ENOSYS;
+}
+#endif

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One request: what it asks for, the steps that it takes, and its status.
+ */
+#define _GNU_SOURCE
+#include "blk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+/* 5.2.6 Device Operation */
+enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_FLUSH_OUT = 5, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
+enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
+#define F_DISCARD 13
+#define F_WRITE_ZEROES 14
+#define F_VERSION_1 32
+#define WRITE_ZEROES_UNMAP 1u
+
+/* A bounce buffer's size bounds what a guest can make us allocate: this much a request. */
+#define BOUNCE_BYTES (128u << 10)
+#define ZERO_BYTES (64u << 10)
+#define ZERO_PARTS 16
+
+struct header {
+    uint32_t type, ioprio;
+    uint64_t sector;
+};
+
+struct range {
+    uint64_t sector;
+    uint32_t sectors, flags;
+};
+
+static uint8_t zeros[ZERO_BYTES] __attribute__((aligned(4096)));
+
+#define load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define store(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define add(p, n) ((void)__atomic_fetch_add(p, n, __ATOMIC_RELAXED))
+
+/* --- the end of a request */
+
+static void finish(struct blk_req *req, uint8_t status)
+{
+    struct blk_queue *q = req->q;
+    free(req->bounce);
+    req->bounce = NULL;
+    *req->status = status;
+    /* All of the writable part, as QEMU reports it: the status is its last byte. */
+    qd_vring_push(&q->vq->ring, req->elem.head, req->elem.in_len);
+    req->next = q->free;
+    q->free = req;
+    q->inflight--;
+    q->pushed++;
+}
+
+/* The request itself is wrong, or not for this disk. */
+static void refuse(struct blk_req *req, uint8_t status)
+{
+    add(&req->q->disk->invalid, 1);
+    finish(req, status);
+}
+
+static void succeed(struct blk_req *req)
+{
+    struct blk_counter *c = &req->q->disk->counters[req->op];
+    add(&c->requests, 1);
+    add(&c->bytes, req->length);
+    finish(req, S_OK);
+}
+
+/* The host refused: the guest gets an I/O error and the VM goes on. Python hears of it
+ * when the reason is a new one, so that a full disk does not fill the log as well. */
+static void fail(struct blk_req *req, int error)
+{
+    struct blk_queue *q = req->q;
+    struct blk_counter *c = &q->disk->counters[req->op];
+    add(&c->requests, 1);
+    add(&c->errors, 1);
+    if (__atomic_exchange_n(&c->last_errno, (uint64_t)error, __ATOMIC_RELAXED) != (uint64_t)error)
+        q->vq->api->event(q->vq->vdev, 1ull << req->op);
+    finish(req, S_IOERR);
+}
+
+/* --- the steps of a request */
+
+static void step_sync(struct blk_req *req)
+{
+    req->io = (struct blk_io){.step = BLK_STEP_SYNC};
+    req->q->engine->queue(req->q, req);
+}
+
+static void step_allocate(struct blk_req *req, int mode)
+{
+    req->io = (struct blk_io){.step = BLK_STEP_ALLOCATE, .flags = mode, .offset = req->offset, .length = req->length};
+    req->q->engine->queue(req->q, req);
+}
+
+/* Read or write what is not done yet. */
+static void step_transfer(struct blk_req *req)
+{
+    struct blk_io *io = &req->io;
+    io->offset = req->offset + req->done;
+    io->iov = req->iov;
+    io->niov = req->niov;
+    if (req->bounce) {
+        uint64_t left = req->length - req->done;
+        req->part = (struct iovec){req->bounce, left < BOUNCE_BYTES ? left : BOUNCE_BYTES};
+        if (req->op == BLK_WRITE)
+            qd_iov_read(req->iov, req->niov, req->done, req->bounce, req->part.iov_len);
+        io->iov = &req->part;
+        io->niov = 1;
+    }
+    req->q->engine->queue(req->q, req);
+}
+
+/* Zeros from a buffer, where the file system has no better way. The chain's own
+ * iovecs are not needed any more and hold the pointers to it. */
+static void step_write_zeros(struct blk_req *req)
+{
+    uint64_t left = req->length - req->done;
+    unsigned n = 0;
+    for (; n < ZERO_PARTS && left; n++) {
+        size_t part = left < ZERO_BYTES ? left : ZERO_BYTES;
+        req->elem.iov[n] = (struct iovec){zeros, part};
+        left -= part;
+    }
+    req->io = (struct blk_io){.step = BLK_STEP_WRITE, .iov = req->elem.iov, .niov = n, .offset = req->offset + req->done};
+    req->q->engine->queue(req->q, req);
+}
+
+static void step_zeroes(struct blk_req *req)
+{
+    struct blk_disk *disk = req->q->disk;
+    if (req->allow_unmap && disk->unmap && !load(&disk->no_punch))
+        step_allocate(req, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+    else if (!load(&disk->no_zero_range))
+        step_allocate(req, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
+    else
+        step_write_zeros(req);
+}
+
+/* Drop the first N bytes of the data, which are done. */
+static void advance(struct blk_req *req, uint64_t n)
+{
+    while (n && n >= req->iov->iov_len) {
+        n -= req->iov->iov_len;
+        req->iov++;
+        req->niov--;
+    }
+    if (n) {
+        req->iov->iov_base = (char *)req->iov->iov_base + n;
+        req->iov->iov_len -= n;
+    }
+}
+
+/* The file ends inside the disk's last sectors, or shrank below us: what is not there reads as zeros. */
+static void read_past_end(struct blk_req *req)
+{
+    size_t skip = req->bounce ? req->done : 0;
+    for (unsigned i = 0; i < req->niov; i++) {
+        size_t from = skip < req->iov[i].iov_len ? skip : req->iov[i].iov_len;
+        memset((char *)req->iov[i].iov_base + from, 0, req->iov[i].iov_len - from);
+        skip -= from;
+    }
+    succeed(req);
+}
+
+static void transfer_done(struct blk_req *req, uint64_t n)
+{
+    if (n == 0) {
+        if (req->op == BLK_READ)
+            read_past_end(req);
+        else
+            fail(req, EIO);
+        return;
+    }
+    if (req->bounce && req->op == BLK_READ)
+        qd_iov_write(req->iov, req->niov, req->done, req->bounce, n);
+    req->done += n;
+    if (req->done >= req->length) {
+        succeed(req);
+        return;
+    }
+    if (!req->bounce)
+        advance(req, n);
+    /* O_DIRECT returns an odd count at the end of the file only, and would refuse to go on from there */
+    if (req->op == BLK_READ && n % req->q->disk->mem_align)
+        read_past_end(req);
+    else
+        step_transfer(req);
+}
+
+static bool unsupported(int64_t result)
+{
+    return result == -EOPNOTSUPP || result == -ENODEV || result == -ENOSYS || result == -ENOTTY;
+}
+
+static void discard_done(struct blk_req *req, int64_t result)
+{
+    struct blk_disk *disk = req->q->disk;
+    if (req->io.step == BLK_STEP_ALLOCATE && unsupported(result))
+        store(&disk->no_punch, 1); /* a discard is a hint (5.2.6): doing nothing is fine */
+    else if (result < 0)
+        return fail(req, (int)-result);
+    if (load(&disk->write_through) && req->io.step != BLK_STEP_SYNC)
+        step_sync(req);
+    else
+        succeed(req);
+}
+
+static void zeroes_done(struct blk_req *req, int64_t result)
+{
+    struct blk_disk *disk = req->q->disk;
+    if (req->io.step == BLK_STEP_ALLOCATE && unsupported(result)) {
+        store(req->io.flags & FALLOC_FL_PUNCH_HOLE ? &disk->no_punch : &disk->no_zero_range, 1);
+        return step_zeroes(req);
+    }
+    if (result < 0)
+        return fail(req, (int)-result);
+    if (req->io.step == BLK_STEP_WRITE) {
+        if (result == 0)
+            return fail(req, EIO);
+        req->done += (uint64_t)result;
+        if (req->done < req->length)
+            return step_write_zeros(req);
+    }
+    if (load(&disk->write_through) && req->io.step != BLK_STEP_SYNC)
+        step_sync(req);
+    else
+        succeed(req);
+}
+
+void blk_io_done(struct blk_req *req, int64_t result)
+{
+    if ((result == -EINTR || result == -EAGAIN) && req->retries < 16) {
+        req->retries++;
+        req->q->engine->queue(req->q, req);
+        return;
+    }
+    if (req->op == BLK_DISCARD)
+        discard_done(req, result);
+    else if (req->op == BLK_ZEROES)
+        zeroes_done(req, result);
+    else if (result < 0)
+        fail(req, (int)-result);
+    else if (req->op == BLK_FLUSH)
+        succeed(req);
+    else
+        transfer_done(req, (uint64_t)result);
+}
+
+/* --- the start of a request */
+
+/* Inside the disk, in whole blocks (5.2.6.2), with no sum that could wrap. */
+static bool range_ok(const struct blk_disk *disk, uint64_t sector, uint64_t bytes)
+{
+    uint64_t capacity = load(&disk->sectors);
+    return bytes % disk->block_size == 0 && sector <= capacity && bytes / BLK_SECTOR <= capacity - sector &&
+           sector * BLK_SECTOR % disk->block_size == 0;
+}
+
+static bool aligned(const struct blk_req *req)
+{
+    uintptr_t bits = 0;
+    for (unsigned i = 0; i < req->niov; i++)
+        bits |= (uintptr_t)req->iov[i].iov_base | req->iov[i].iov_len;
+    return !(bits & (req->q->disk->mem_align - 1));
+}
+
+static void start_transfer(struct blk_req *req, const struct header *h)
+{
+    struct blk_disk *disk = req->q->disk;
+    struct qd_elem *e = &req->elem;
+    bool write = req->op == BLK_WRITE;
+    req->iov = write ? e->iov : e->iov + e->out_num;
+    req->niov = write ? e->out_num : e->in_num;
+    req->length = write ? e->out_len - sizeof(*h) : e->in_len - 1;
+    if ((write && disk->readonly) || !range_ok(disk, h->sector, req->length))
+        return refuse(req, S_IOERR);
+    if (!req->length)
+        return succeed(req);
+    if (write)
+        advance(req, sizeof(*h));
+    else if (--req->iov[req->niov - 1].iov_len == 0) /* the status byte */
+        req->niov--;
+    req->offset = h->sector * BLK_SECTOR;
+    req->io.step = write ? BLK_STEP_WRITE : BLK_STEP_READ;
+    req->io.flags = write && load(&disk->write_through) ? RWF_DSYNC : 0;
+    if (disk->mem_align > 1 && !aligned(req)) {
+        /* off the fast path: a guest that uses such buffers with O_DIRECT pays for a copy anyway */
+        void *bounce;
+        int error = posix_memalign(&bounce, 4096, BOUNCE_BYTES);
+        if (error)
+            return fail(req, error);
+        req->bounce = bounce;
+    }
+    step_transfer(req);
+}
+
+/* DISCARD and WRITE_ZEROES: one segment a request, as the config space says. */
+static void start_range(struct blk_req *req, bool negotiated, uint32_t max_sectors)
+{
+    struct blk_disk *disk = req->q->disk;
+    struct range r;
+    if (disk->readonly)
+        return refuse(req, S_IOERR);
+    size_t data = req->elem.out_len - sizeof(struct header);
+    if (!negotiated || data > sizeof(r))
+        return refuse(req, S_UNSUPP);
+    if (qd_iov_read(req->elem.iov, req->elem.out_num, sizeof(struct header), &r, sizeof(r)) != sizeof(r))
+        return refuse(req, S_IOERR);
+    /* 5.2.6.2: unknown flags, and unmap with DISCARD, are not supported */
+    if (r.flags & ~(req->op == BLK_ZEROES ? WRITE_ZEROES_UNMAP : 0))
+        return refuse(req, S_UNSUPP);
+    req->length = (uint64_t)r.sectors * BLK_SECTOR;
+    if (r.sectors > max_sectors || !range_ok(disk, r.sector, req->length))
+        return refuse(req, S_IOERR);
+    req->offset = r.sector * BLK_SECTOR;
+    req->allow_unmap = r.flags & WRITE_ZEROES_UNMAP;
+    if (!req->length)
+        succeed(req);
+    else if (req->op == BLK_ZEROES)
+        step_zeroes(req);
+    else if (disk->unmap && !load(&disk->no_punch))
+        step_allocate(req, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+    else
+        succeed(req);
+}
+
+static void get_id(struct blk_req *req)
+{
+    struct qd_elem *e = &req->elem;
+    size_t room = e->in_len - 1;
+    qd_iov_write(e->iov + e->out_num, e->in_num, 0, req->q->disk->serial, room < BLK_ID_BYTES ? room : BLK_ID_BYTES);
+    finish(req, S_OK);
+}
+
+static void start_request(struct blk_req *req, const struct header *h)
+{
+    struct blk_disk *disk = req->q->disk;
+    uint64_t features = req->q->vq->vdev->features;
+    switch (h->type) {
+    case T_IN:
+        req->op = BLK_READ;
+        return start_transfer(req, h);
+    case T_OUT:
+        req->op = BLK_WRITE;
+        return start_transfer(req, h);
+    case T_FLUSH_OUT: /* 5.2.6.3: a legacy driver's */
+        if (features >> F_VERSION_1 & 1)
+            break;
+        /* fall through */
+    case T_FLUSH:
+        req->op = BLK_FLUSH;
+        return step_sync(req);
+    case T_GET_ID:
+        return get_id(req);
+    case T_DISCARD:
+        req->op = BLK_DISCARD;
+        return start_range(req, features >> F_DISCARD & 1, disk->max_discard);
+    case T_WRITE_ZEROES:
+        req->op = BLK_ZEROES;
+        return start_range(req, features >> F_WRITE_ZEROES & 1, disk->max_zeroes);
+    }
+    refuse(req, S_UNSUPP);
+}
+
+/* Take a popped chain for a request: header in front, status behind, in any layout (2.7.4.2).
+ * False: it has no room for them, and there is no way to tell the driver but NEEDS_RESET. */
+bool blk_accept(struct blk_queue *q, struct blk_req *req)
+{
+    struct qd_elem *e = &req->elem;
+    struct header h;
+    if (e->out_len < sizeof(h))
+        return qd_vring_break(&q->vq->ring, "request without a complete header"), false;
+    if (!e->in_len)
+        return qd_vring_break(&q->vq->ring, "request without a status byte"), false;
+    qd_iov_read(e->iov, e->out_num, 0, &h, sizeof(h));
+    const struct iovec *last = &e->iov[e->out_num + e->in_num - 1];
+    req->q = q;
+    req->status = (uint8_t *)last->iov_base + last->iov_len - 1;
+    req->retries = 0;
+    req->bounce = NULL;
+    req->length = req->done = 0;
+    q->inflight++;
+    start_request(req, &h);
+    return true;
+}

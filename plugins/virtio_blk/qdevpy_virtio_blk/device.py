@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The virtio-blk device: properties, features and config space. Requests never come here: csrc/ serves them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from qdevpy.errors import RealizeError
+from qdevpy.qdev import property as prop
+from qdevpy.qdev.device import Notification
+from qdevpy.virtio.device import VirtIODevice
+from qdevpy_virtio_blk import config
+from qdevpy_virtio_blk.config import SECTOR, BlockConfig, Geometry
+
+if TYPE_CHECKING:
+    from qdevpy.backend.drive import Drive
+    from qdevpy.native.iothread import IOThread
+
+log = logging.getLogger(__name__)
+
+AUTO_QUEUES = 0xFFFF
+AUTO_GRANULARITY = 0xFFFFFFFF
+MAX_SECTORS = 0x7FFFFFFF // SECTOR  #: of one discard or write-zeroes, as QEMU's
+MAX_BLOCK_SIZE = 2 << 20
+
+#: what csrc/blk.h counts, in the order of ``enum blk_op``
+OPERATIONS = ("read", "write", "flush", "discard", "write-zeroes")
+
+
+class VirtIOBlock(VirtIODevice):
+    """A disk."""
+
+    type_name: ClassVar[str] = "virtio-blk-device"
+    base_name: ClassVar[str] = "virtio-blk"
+    description: ClassVar[str] = "disk"
+    device_id: ClassVar[int] = 2
+    transitional_id: ClassVar[int | None] = 0x1001
+    pci_class: ClassVar[int] = 0x010000
+    ioeventfd: ClassVar[Notification | None] = Notification.ALLOWED
+
+    drive: Drive | None = prop.drive(help="the drive that holds the disk's contents")
+    serial: str | None = prop.string(help="serial number, at most 20 bytes")
+    bootindex: int = prop.int32(-1, minimum=-1, help="place in the firmware's boot order; -1: none")
+    num_queues: int = prop.uint16(AUTO_QUEUES, minimum=1, help="request queues; 65535: one a vCPU")
+    queue_size: int = prop.uint16(256, minimum=4, maximum=1024, help="entries of each queue, a power of two")
+    seg_max_adjust: bool = prop.boolean(True, help="seg_max is queue-size less 2; off: 126")
+    config_wce: bool = prop.bit("features", config.F_CONFIG_WCE, True, help="the driver may switch the write cache")
+    write_cache: str = prop.on_off_auto(help="volatile write cache: writes may complete before they are on stable storage")
+    discard: bool = prop.bit("features", config.F_DISCARD, True, help="offer VIRTIO_BLK_F_DISCARD")
+    write_zeroes: bool = prop.bit("features", config.F_WRITE_ZEROES, True, help="offer VIRTIO_BLK_F_WRITE_ZEROES")
+    max_discard_sectors: int = prop.uint32(MAX_SECTORS, minimum=1, maximum=MAX_SECTORS, help="sectors of one discard")
+    max_write_zeroes_sectors: int = prop.uint32(MAX_SECTORS, minimum=1, maximum=MAX_SECTORS, help="sectors of one write-zeroes")
+    logical_block_size: int = prop.size(0, name="logical_block_size", help="bytes; a power of two from 512 to 2M; 0: 512")
+    physical_block_size: int = prop.size(0, name="physical_block_size", help="bytes; 0: the logical block size")
+    min_io_size: int = prop.size(0, name="min_io_size", help="bytes of the smallest request without penalty; 0: none")
+    opt_io_size: int = prop.size(0, name="opt_io_size", help="bytes of the best request; 0: none")
+    discard_granularity: int = prop.size(
+        AUTO_GRANULARITY, name="discard_granularity", help="bytes; 4294967295: the logical block size"
+    )
+    cyls: int = prop.uint32(0, maximum=65535, help="cylinders to report; 0: guess all three")
+    heads: int = prop.uint32(0, maximum=255, help="heads to report")
+    secs: int = prop.uint32(0, maximum=255, help="sectors a track to report")
+    share_rw: bool = prop.boolean(name="share-rw", help="others may write to the image meanwhile")
+    iothread: IOThread | None = prop.link("iothread", help="the thread that serves the queues")
+
+    _native: Any = attrs.field(default=None, init=False)
+    _disk: Any = attrs.field(default=None, init=False)
+
+    # -- life cycle
+
+    def do_realize(self) -> None:
+        """Check the properties, take the drive, and give every queue to the C handler.
+
+        :raises RealizeError: a property, or the host has no io_uring
+        :raises BackendError: the drive is in use
+        """
+        from qdevpy_virtio_blk import _native
+
+        drive = self._checked_drive()
+        self._check_sizes(drive)
+        self._native = _native
+        if drive.aio == "io_uring":
+            self._check_uring()
+        drive.take(self.label, share_rw=self.share_rw)
+        self.cleanup.callback(drive.release)
+        self._disk = self._make_disk(drive)
+        count = getattr(self.machine, "cpus", 1) if self.num_queues == AUTO_QUEUES else self.num_queues
+        for _ in range(count):
+            self._add_request_queue()
+
+    def do_unrealize(self) -> None:
+        """Say once more what failed in all."""
+        failed = {name: counter["errors"] for name, counter in self.statistics().items() if counter["errors"]}
+        if failed:
+            log.warning("%s: I/O errors in all: %s", self.label, ", ".join(f"{n} {name}" for name, n in failed.items()))
+
+    def do_reset(self) -> None:
+        """The write cache is as the user set it."""
+        if self._disk is not None:
+            self._set_writeback(self.write_cache != "off")
+
+    def _add_request_queue(self) -> None:
+        from qdevpy.virtio.queue import NativeHandler
+
+        ffi, lib = self._native.ffi, self._native.lib
+        queue = lib.blk_queue_new(self._disk)
+        if queue == ffi.NULL:
+            raise RealizeError("out of memory", device=self.label)
+        self.cleanup.callback(lib.blk_queue_free, queue)
+        handler = NativeHandler(ops=self._address(lib.blk_queue_ops()), opaque=self._address(queue), iothread=self.iothread)
+        self.add_queue(self.queue_size, native=handler, name=f"request.{len(self.queues)}")
+
+    def _address(self, pointer: Any) -> int:
+        return int(self._native.ffi.cast("uintptr_t", pointer))
+
+    def _make_disk(self, drive: Drive) -> Any:
+        serial = (self.serial or "").encode()
+        return self._native.ffi.new(
+            "struct blk_disk *",
+            {
+                "fd": drive.fd,
+                "use_uring": drive.aio == "io_uring",
+                "readonly": drive.readonly,
+                "unmap": drive.discard == "unmap",
+                "block_size": self._block_size,
+                "mem_align": drive.request_alignment,
+                "max_discard": self.max_discard_sectors,
+                "max_zeroes": self.max_write_zeroes_sectors,
+                "serial": serial,
+                "sectors": self._capacity(drive),
+                "write_through": self.write_cache == "off",
+                # with O_DIRECT there is no page cache that could have the data at hand
+                "no_nowait": drive.cache_direct,
+            },
+        )
+
+    # -- checking properties
+
+    def _checked_drive(self) -> Drive:
+        if self.drive is None or isinstance(self.drive, str):
+            raise RealizeError("drive is not set; write drive: and the name of an entry of drives:", device=self.label)
+        if len((self.serial or "").encode()) > 20:
+            raise RealizeError(f"serial '{self.serial}' is longer than 20 bytes", device=self.label)
+        if self.queue_size & (self.queue_size - 1):
+            raise RealizeError(f"queue-size {self.queue_size} is not a power of two", device=self.label)
+        return self.drive
+
+    def _check_sizes(self, drive: Drive) -> None:
+        logical, physical = self._block_size, self._physical_block_size
+        for name, value in (("logical_block_size", logical), ("physical_block_size", physical)):
+            if value & (value - 1) or not SECTOR <= value <= MAX_BLOCK_SIZE:
+                raise RealizeError(f"{name} {value}: expected a power of two from 512 to 2M", device=self.label)
+        if physical < logical:
+            raise RealizeError(f"physical_block_size {physical} is less than logical_block_size {logical}", device=self.label)
+        for name, value in (
+            ("min_io_size", self.min_io_size),
+            ("opt_io_size", self.opt_io_size),
+            ("discard_granularity", self._granularity),
+        ):
+            limit = (0xFFFF if name == "min_io_size" else 0xFFFFFFFF) * logical
+            if value % logical or value > limit:
+                raise RealizeError(
+                    f"{name} {value}: expected a multiple of logical_block_size {logical}, at most {limit}", device=self.label
+                )
+        if drive.request_alignment > logical:
+            raise RealizeError(
+                f"logical_block_size {logical} is less than the {drive.request_alignment} bytes that O_DIRECT on drive "
+                f"'{drive.name}' asks for; set logical_block_size={drive.request_alignment}, or cache: {{direct: off}} on the drive",
+                device=self.label,
+            )
+
+    def _check_uring(self) -> None:
+        error = -self._native.lib.blk_uring_probe()
+        if error == 0:
+            return
+        why = f"the kernel refuses io_uring ({os.strerror(error)})"
+        if error == errno.ENOSYS:
+            why = "neither this build of qdevpy (liburing-dev was missing) nor perhaps the kernel has io_uring"
+        raise RealizeError(
+            f"drive '{getattr(self.drive, 'name', '')}': aio: io_uring: {why}; use aio: threads", device=self.label
+        )
+
+    # -- what the driver sees
+
+    @property
+    def _block_size(self) -> int:
+        return self.logical_block_size or SECTOR
+
+    @property
+    def _physical_block_size(self) -> int:
+        return self.physical_block_size or self._block_size
+
+    @property
+    def _granularity(self) -> int:
+        return self._block_size if self.discard_granularity == AUTO_GRANULARITY else self.discard_granularity
+
+    def _capacity(self, drive: Drive) -> int:
+        """Sectors, in whole logical blocks; a last incomplete sector counts, its rest reads as zeros."""
+        sectors = (drive.size + SECTOR - 1) // SECTOR
+        return sectors - sectors % (self._block_size // SECTOR)
+
+    @property
+    def _geometry(self) -> Geometry:
+        if self.cyls or self.heads or self.secs:
+            return Geometry(self.cyls, self.heads, self.secs)
+        return Geometry.guess(self._disk.sectors)
+
+    def host_features(self) -> int:
+        """Those of the properties, and what follows from the drive."""
+        features = super().host_features()
+        on = [config.F_SEG_MAX, config.F_GEOMETRY, config.F_BLK_SIZE, config.F_TOPOLOGY]
+        if self.write_cache != "off" or self.config_wce:
+            on.append(config.F_FLUSH)
+        if len(self.queues) > 1:
+            on.append(config.F_MQ)
+        if self._disk.readonly:
+            on.append(config.F_RO)
+            features &= ~(1 << config.F_DISCARD | 1 << config.F_WRITE_ZEROES)
+        return features | sum(1 << number for number in on)
+
+    def features_acked(self, features: int) -> None:
+        """Without CONFIG_WCE a driver that can flush gets a write cache, and one that cannot does not (5.2.5)."""
+        if not features >> config.F_CONFIG_WCE & 1:
+            self._set_writeback(bool(features >> config.F_FLUSH & 1))
+
+    def get_config(self) -> bytes:
+        """``struct virtio_blk_config``."""
+        return BlockConfig(
+            capacity=self._disk.sectors,
+            seg_max=self.queue_size - 2 if self.seg_max_adjust else 126,
+            geometry=self._geometry,
+            block_size=self._block_size,
+            physical_block_size=self._physical_block_size,
+            min_io_size=self.min_io_size,
+            opt_io_size=self.opt_io_size,
+            writeback=not self._disk.write_through,
+            num_queues=len(self.queues),
+            max_discard_sectors=self.max_discard_sectors,
+            discard_sector_alignment=self._granularity // SECTOR,
+            max_write_zeroes_sectors=self.max_write_zeroes_sectors,
+            write_zeroes_may_unmap=bool(self._disk.unmap),
+        ).pack()
+
+    def set_config(self, offset: int, data: bytes) -> None:
+        """The driver may write ``writeback``, where that was negotiated (5.2.4); nothing else."""
+        place = config.WRITEBACK_OFFSET - offset
+        if 0 <= place < len(data) and self.has_feature(config.F_CONFIG_WCE):
+            self._set_writeback(data[place] != 0)
+
+    def _set_writeback(self, on: bool) -> None:
+        self._disk.write_through = not on
+
+    # -- while it runs
+
+    def resize(self) -> None:
+        """The image grew or shrank: tell the driver the new capacity (5.2.6.2). With the VM lock held."""
+        assert self.drive is not None
+        self.drive.refresh_size()
+        self._disk.sectors = self._capacity(self.drive)
+        self.bindings.notify_config()
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """Per operation: finished requests, bytes, errors of the host, and the last error's number."""
+        if self._disk is None:
+            return {}
+        return {
+            name: {"requests": c.requests, "bytes": c.bytes, "errors": c.errors, "last_errno": c.last_errno}
+            for name, c in zip(OPERATIONS, self._disk.counters, strict=True)
+        }
+
+    def native_event(self, bits: int) -> None:
+        """The host failed a request for a reason that is new; later ones of the same kind are only counted."""
+        for number, (name, counter) in enumerate(self.statistics().items()):
+            if bits >> number & 1:
+                log.warning(
+                    "%s: %s failed: %s; the guest got an I/O error (%d of %d so far). The same again is counted, not logged",
+                    self.label,
+                    name,
+                    os.strerror(counter["last_errno"]),
+                    counter["errors"],
+                    counter["requests"],
+                )

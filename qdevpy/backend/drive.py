@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives: an image file or a block device of the host, as a disk's contents."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import attrs
+
+from qdevpy.backend.base import Backend
+from qdevpy.backend.drive_lock import ImageBusyError, lock_image, unlock_image
+from qdevpy.errors import BackendError
+from qdevpy.qdev import property as prop
+from qdevpy.qdev.kinds import Enum
+
+log = logging.getLogger(__name__)
+
+_BLKSSZGET = 0x1268
+_MAGIC = {b"QFI\xfb": "qcow2", b"KDMV": "vmdk", b"vhdx": "vhdx", b"cone": "vpc"}
+
+#: what to do about an errno of open(2), beyond what its own text says
+_ADVICE = {
+    errno.ENOENT: "write an existing file; 'truncate -s 1G FILE' makes an empty disk of 1 GiB",
+    errno.EACCES: "check its permissions, or set readonly: on if it may be read",
+    errno.EROFS: "set readonly: on",
+    errno.EBUSY: "something on the host, a mount perhaps, has the device",
+    errno.ETXTBSY: "set readonly: on",
+}
+
+
+@attrs.frozen
+class _Format(Enum):
+    """``raw``, and a word on what to do with the others."""
+
+    def parse(self, given: Any) -> str:
+        """The word."""
+        if given in ("qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "luks", "parallels"):
+            raise ValueError(f"expected raw; convert the image with 'qemu-img convert -f {given} -O raw IMAGE NEW'")
+        return super().parse(given)
+
+
+@attrs.frozen
+class _Aio(Enum):
+    """``threads`` or ``io_uring``, and a word on Linux AIO."""
+
+    def parse(self, given: Any) -> str:
+        """The word."""
+        if given == "native":
+            raise ValueError("Linux AIO is not implemented; expected one of threads, io_uring (which does what native is for)")
+        return super().parse(given)
+
+
+class Drive(Backend):
+    """An entry of ``drives:``. The device that takes it does the I/O, on :attr:`fd`.
+
+    :ivar fd: the open image; -1 while closed
+    :ivar size: bytes
+    :ivar is_block_device: whether it is a block device of the host
+    :ivar block_size: the host's logical sector size for a block device; 512 for files
+    :ivar request_alignment: what offsets, lengths and buffers must be multiples of; 1 without ``cache.direct``
+    """
+
+    type_name: ClassVar[str] = "drive"
+    description: ClassVar[str] = "an image file or a block device"
+    section: ClassVar[str] = "drives"
+    required: ClassVar[Sequence[str]] = ("file",)
+
+    file: str | None = prop.path(must_exist=True, help="image file or block device")
+    format: str = prop.declare(_Format("str", ("raw",)), "raw", help="format of the image")
+    readonly: bool = prop.boolean(help="open it read-only; the guest gets a read-only disk")
+    aio: str = prop.declare(_Aio("BlockdevAioOptions", ("threads", "io_uring")), "threads", help="how I/O is done")
+    cache_direct: bool = prop.boolean(name="cache.direct", help="bypass the host's page cache (O_DIRECT)")
+    discard: str = prop.enum(
+        "ignore",
+        choices=("ignore", "unmap"),
+        type_name="BlockdevDiscardOptions",
+        help="what the guest's discards do to the image",
+    )
+
+    fd: int = attrs.field(default=-1, init=False)
+    size: int = attrs.field(default=0, init=False)
+    is_block_device: bool = attrs.field(default=False, init=False)
+    block_size: int = attrs.field(default=512, init=False)
+    request_alignment: int = attrs.field(default=1, init=False)
+
+    def _error(self, what: str, advice: str | None = None) -> BackendError:
+        return BackendError(f"drive '{self.name}': {self.file}: {what}" + (f"; {advice}" if advice else ""))
+
+    def open(self) -> None:
+        """Open the image and find out its size.
+
+        :raises BackendError: missing, not permitted, not a file or block device, no O_DIRECT there
+        """
+        if not self.file:
+            raise BackendError(f"drive '{self.name}': file is not set; write the path of an image or of a block device")
+        self._check_sort()
+        flags = os.O_CLOEXEC | (os.O_RDONLY if self.readonly else os.O_RDWR)
+        if self.cache_direct:
+            flags |= os.O_DIRECT
+        try:
+            self.fd = os.open(self.file, flags)
+        except OSError as error:
+            if error.errno == errno.EINVAL and self.cache_direct:
+                raise self._error("its file system has no O_DIRECT", "set cache: {direct: off}") from None
+            raise self._error(error.strerror or str(error), _ADVICE.get(error.errno or 0)) from None
+        try:
+            self._examine()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_sort(self) -> None:
+        """Before opening it, since opening a FIFO would wait for a writer."""
+        assert self.file is not None
+        try:
+            mode = os.stat(self.file).st_mode
+        except OSError as error:
+            raise self._error(error.strerror or str(error), _ADVICE.get(error.errno or 0)) from None
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            raise self._error("is neither a file nor a block device")
+        self.is_block_device = stat.S_ISBLK(mode)
+
+    def _examine(self) -> None:
+        try:
+            self.refresh_size()
+            if self.is_block_device:
+                self.block_size = struct.unpack("i", fcntl.ioctl(self.fd, _BLKSSZGET, bytes(4)))[0]
+            if self.cache_direct:
+                self.request_alignment = self._probe_alignment()
+            else:
+                self._warn_of_format()
+        except OSError as error:
+            raise self._error(f"cannot be examined: {error.strerror}") from None
+
+    def _probe_alignment(self) -> int:
+        """The smallest read that O_DIRECT takes; as QEMU's raw_probe_alignment()."""
+        with mmap.mmap(-1, 1 << 16) as buffer:
+            size = 512
+            while size < len(buffer):
+                try:
+                    with memoryview(buffer) as whole, whole[:size] as part:
+                        os.preadv(self.fd, [part], 0)
+                    return size
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                size *= 2
+        raise self._error("O_DIRECT reads fail", "set cache: {direct: off}")
+
+    def _warn_of_format(self) -> None:
+        found = _MAGIC.get(os.pread(self.fd, 4, 0))
+        if found is not None:
+            log.warning(
+                "drive '%s': %s starts like a %s image; the guest gets its bytes as they are", self.name, self.file, found
+            )
+
+    def refresh_size(self) -> int:
+        """Find out the size anew, after the image grew or shrank.
+
+        :returns: bytes
+        """
+        self.size = os.lseek(self.fd, 0, os.SEEK_END)
+        return self.size
+
+    def take(self, device: str, *, share_rw: bool = False) -> None:
+        """A device plugs in; lock the image.
+
+        :param share_rw: others may write to the image meanwhile (a cluster file system)
+        :raises BackendError: another device, or another program, has it
+        """
+        super().take(device)
+        try:
+            if not lock_image(self.fd, write=not self.readonly, share_write=share_rw):
+                log.warning("drive '%s': %s: no locks on its file system; take care not to use it twice", self.name, self.file)
+        except ImageBusyError as busy:
+            super().release()
+            advice = "end the other user, or set share-rw=on for both where their guests share the disk's file system"
+            raise self._error(str(busy), advice) from None
+        except OSError as error:
+            super().release()
+            raise self._error(f"cannot be locked: {error.strerror}") from None
+
+    def release(self) -> None:
+        """The device is gone; unlock the image."""
+        if self.fd >= 0:
+            unlock_image(self.fd)
+        super().release()
+
+    def close(self) -> None:
+        """Close the image; its locks go with it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
