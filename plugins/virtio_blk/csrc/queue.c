@@ -56,7 +56,6 @@ static void serve(struct blk_queue *q)
             break;
         }
     } while (qd_vring_enable_kicks(ring));
-    __atomic_fetch_add(&q->vq->requests, total, __ATOMIC_RELAXED);
     flush(q);
     qd_vq_check(q->vq);
 }
@@ -79,7 +78,8 @@ void blk_resume(struct blk_queue *q)
     q->engine->reap(q);
     q->engine->submit(q);
     flush(q);
-    if (q->more)
+    /* 2.1.1: a device that needs a reset serves nothing */
+    if (q->more && !__atomic_load_n(&q->vq->vdev->error, __ATOMIC_ACQUIRE))
         serve(q);
     pthread_mutex_unlock(&q->vq->lock);
 }
@@ -127,7 +127,7 @@ static int blk_start(struct qd_vq *vq)
     }
     error = vq->api->loop_add(vq->loop, &q->wake);
     if (error) {
-        q->engine->stop(q);
+        q->engine->stop(q); /* nothing was submitted, so no handler of ours can be running */
         release(q);
     }
     return error;

@@ -79,11 +79,11 @@ class VirtIOBlock(VirtIODevice):
         :raises RealizeError: a property, or the host has no io_uring
         :raises BackendError: the drive is in use
         """
-        from qdevpy_virtio_blk import _native
+        import qdevpy_virtio_blk._native as native
 
         drive = self._checked_drive()
         self._check_sizes(drive)
-        self._native = _native
+        self._native = native
         if drive.aio == "io_uring":
             self._check_uring()
         drive.take(self.label, share_rw=self.share_rw)
@@ -94,7 +94,9 @@ class VirtIOBlock(VirtIODevice):
             self._add_request_queue()
 
     def do_unrealize(self) -> None:
-        """Say once more what failed in all."""
+        """Stop the queues before what they use goes, and say once more what failed in all."""
+        for queue in self.queues:
+            queue.stop()
         failed = {name: counter["errors"] for name, counter in self.statistics().items() if counter["errors"]}
         if failed:
             log.warning("%s: I/O errors in all: %s", self.label, ", ".join(f"{n} {name}" for name, n in failed.items()))
@@ -170,7 +172,7 @@ class VirtIOBlock(VirtIODevice):
         if drive.request_alignment > logical:
             raise RealizeError(
                 f"logical_block_size {logical} is less than the {drive.request_alignment} bytes that O_DIRECT on drive "
-                f"'{drive.name}' asks for; set logical_block_size={drive.request_alignment}, or cache: {{direct: off}} on the drive",
+                f"'{drive.name}' needs; set logical_block_size={drive.request_alignment}, or cache: {{direct: off}} on the drive",
                 device=self.label,
             )
 

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drives: opening, sizes, alignment, locks, and what the user is told."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qdevpy.backend import drive_lock
+from qdevpy.backend.drive import Drive
+from qdevpy.errors import BackendError, PropertyError
+
+MakeDrive = Callable[..., Drive]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"qdevpy" + bytes(4090))
+    return path
+
+
+@pytest.fixture
+def make(image: Path) -> Iterator[MakeDrive]:
+    with ExitStack() as cleanup:
+
+        def make(**options: Any) -> Drive:
+            drive = Drive(id=options.pop("id", "root"))
+            for name, value in ({"file": str(image)} | options).items():
+                drive.set_property(name, value)
+            cleanup.callback(drive.close)
+            return drive
+
+        yield make
+
+
+def test_open_file_has_its_size_and_is_writable(make: MakeDrive, image: Path) -> None:
+    drive = make()
+    drive.open()
+
+    os.pwrite(drive.fd, b"QDEVPY", 0)
+
+    assert (drive.size, drive.block_size, drive.request_alignment, drive.is_block_device) == (4096, 512, 1, False)
+    assert image.read_bytes()[:6] == b"QDEVPY"
+
+
+def test_open_readonly_refuses_writes_on_the_descriptor(make: MakeDrive) -> None:
+    drive = make(readonly="on")
+    drive.open()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(drive.fd, b"x", 0)
+
+
+def test_open_missing_file_says_how_to_make_one(make: MakeDrive, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"drive 'root': .*none\.img: No such file or directory; .*truncate -s 1G"):
+        make(file=str(tmp_path / "none.img")).open()
+
+
+def test_open_without_file_says_so() -> None:
+    with pytest.raises(BackendError, match="drive 'root': file is not set"):
+        Drive(id="root").open()
+
+
+@pytest.mark.parametrize("sort", ["fifo", "directory", "character device"])
+def test_open_something_else_says_what_is_accepted(make: MakeDrive, tmp_path: Path, sort: str) -> None:
+    path = tmp_path
+    if sort == "fifo":
+        os.mkfifo(path := tmp_path / "fifo")
+    elif sort == "character device":
+        path = Path("/dev/null")
+    with pytest.raises(BackendError, match="is neither a file nor a block device"):
+        make(file=str(path)).open()
+
+
+@pytest.mark.parametrize(("number", "advice"), [(errno.EROFS, "set readonly: on"), (errno.EACCES, "check its permissions")])
+def test_open_refused_by_the_host_gives_advice(
+    make: MakeDrive, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    def refuse(*_: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(BackendError, match=advice):
+        make().open()
+
+
+def test_open_direct_without_support_says_to_switch_it_off(make: MakeDrive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: str, flags: int) -> int:
+        assert flags & os.O_DIRECT
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(BackendError, match=r"has no O_DIRECT; set cache: \{direct: off\}"):
+        make(**{"cache.direct": "on"}).open()
+
+
+def test_open_direct_finds_the_alignment(make: MakeDrive, monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = make(**{"cache.direct": "on"})
+    tried = []
+
+    def preadv(_fd: int, buffers: list[memoryview], _offset: int) -> int:
+        tried.append(len(buffers[0]))
+        if len(buffers[0]) < 4096:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return 4096
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    drive.open()
+
+    assert tried == [512, 1024, 2048, 4096]
+    assert drive.request_alignment == 4096
+
+
+@pytest.mark.parametrize(("number", "message"), [(errno.EINVAL, "O_DIRECT reads fail"), (errno.EIO, "cannot be examined: I/O")])
+def test_open_direct_that_cannot_read_closes_again(
+    make: MakeDrive, monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    drive = make(**{"cache.direct": "on"})
+
+    def preadv(*_: Any) -> int:
+        raise OSError(number, "I/O")
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    with pytest.raises(BackendError, match=message):
+        drive.open()
+    assert drive.fd == -1
+
+
+def test_format_other_than_raw_says_how_to_convert(make: MakeDrive) -> None:
+    with pytest.raises(PropertyError, match="'qcow2': expected raw; convert the image with 'qemu-img convert -f qcow2 -O raw"):
+        make(format="qcow2")
+
+
+def test_format_unknown_says_what_is_accepted(make: MakeDrive) -> None:
+    with pytest.raises(PropertyError, match="'rew': expected one of raw"):
+        make(format="rew")
+
+
+def test_aio_native_says_what_is_accepted(make: MakeDrive) -> None:
+    with pytest.raises(PropertyError, match="Linux AIO is not implemented; expected one of threads, io_uring"):
+        make(aio="native")
+
+
+def test_image_that_looks_like_another_format_is_warned_of(
+    make: MakeDrive, image: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image.write_bytes(b"QFI\xfb" + bytes(508))
+    make().open()
+    assert "starts like a qcow2 image" in caplog.text
+
+
+def test_refresh_size_follows_the_file(make: MakeDrive, image: Path) -> None:
+    drive = make()
+    drive.open()
+    os.truncate(image, 8192)
+    assert drive.refresh_size() == drive.size == 8192
+
+
+# -- locks
+
+
+def test_take_by_second_device_names_the_first(make: MakeDrive) -> None:
+    drive = make()
+    drive.open()
+    drive.take("disk0")
+    with pytest.raises(BackendError, match="drive 'root' is in use by disk0; give disk1 one of its own"):
+        drive.take("disk1")
+
+
+def opened(make: MakeDrive, **options: Any) -> Drive:
+    drive = make(**options)
+    drive.open()
+    return drive
+
+
+def test_second_writer_of_an_image_is_refused_until_the_first_releases(make: MakeDrive) -> None:
+    first, second = opened(make), opened(make, id="copy")
+    first.take("disk0")
+
+    with pytest.raises(BackendError, match=r"drive 'copy': .* has it open .*share-rw=on"):
+        second.take("disk1")
+    first.release()
+    second.take("disk1")
+
+    assert second.user == "disk1"
+
+
+def test_readers_share_an_image_and_keep_writers_out(make: MakeDrive) -> None:
+    first, second, writer = opened(make, readonly="on"), opened(make, readonly="on"), opened(make)
+    first.take("disk0")
+    second.take("disk1")
+
+    with pytest.raises(BackendError, match="does not let others write"):
+        writer.take("disk2")
+
+
+def test_reader_is_refused_where_somebody_writes(make: MakeDrive) -> None:
+    writer, reader = opened(make), opened(make, readonly="on")
+    writer.take("disk0")
+    with pytest.raises(BackendError, match="open for writing"):
+        reader.take("disk1")
+
+
+def test_share_rw_lets_both_write(make: MakeDrive) -> None:
+    first, second, third = opened(make), opened(make), opened(make)
+    first.take("disk0", share_rw=True)
+    second.take("disk1", share_rw=True)
+    with pytest.raises(BackendError, match="open for writing"):
+        third.take("disk2")
+
+
+def test_refused_taker_leaves_no_lock_behind(make: MakeDrive) -> None:
+    writer, reader = opened(make), opened(make, readonly="on")
+    reader.take("disk0")
+    with pytest.raises(BackendError, match="does not let others write"):
+        writer.take("disk1")
+    reader.release()
+
+    other = opened(make)
+    other.take("disk2")
+
+    assert writer.user is None
+
+
+def test_close_drops_the_locks(make: MakeDrive) -> None:
+    first, second = opened(make), opened(make)
+    first.take("disk0")
+    first.close()
+    second.take("disk1")
+    first.release()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks_is_warned_of(
+    make: MakeDrive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    drive = opened(make)
+
+    def refuse(*_: Any) -> bytes:
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr(drive_lock.fcntl, "fcntl", refuse)
+    drive.take("disk0")
+    drive.release()
+
+    assert "take care not to use it twice" in caplog.text
+
+
+def test_lock_that_fails_otherwise_is_an_error(make: MakeDrive, monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = opened(make)
+    monkeypatch.setattr(drive_lock, "_held_by_others", lambda fd, byte: os.fstat(-1))
+    with pytest.raises(BackendError, match="cannot be locked: Bad file descriptor"):
+        drive.take("disk0")
+    assert drive.user is None
+
+
+@pytest.mark.skipif(shutil.which("qemu-io") is None, reason="needs qemu-io (Debian: qemu-utils)")
+def test_qemu_respects_the_lock(make: MakeDrive, image: Path) -> None:
+    opened(make).take("disk0")
+    result = subprocess.run(["qemu-io", "-f", "raw", "-c", "write 0 512", str(image)], capture_output=True, text=True)
+    assert result.returncode != 0
+    assert "lock" in result.stderr
+
+
+def test_lock_of_another_process_is_seen(make: MakeDrive, image: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from qdevpy.backend.drive_lock import lock_image\n"
+        "fd = os.open(sys.argv[1], os.O_RDWR)\n"
+        "lock_image(fd, write=True, share_write=False)\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(image)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(BackendError, match="somebody else"):
+            opened(make).take("disk0")
+        other.communicate()
