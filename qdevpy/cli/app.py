@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``qdevpy`` program: its commands, and what errors look like to the user.
+
+Exit status: what the command says (a guest's own, for ``boot``); 1 for an error that qdevpy raised on
+purpose, printed without a traceback; 2 for wrong usage; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from qdevpy import __version__
+from qdevpy.errors import DefinitionError, LocatedError, QdevpyError, did_you_mean
+
+#: command -> ``module:object``; imported when it is run, because start-up counts
+COMMANDS = {
+    "boot": "qdevpy.cli.boot:boot",
+    "check": "qdevpy.cli.boot:check",
+    "tree": "qdevpy.cli.boot:tree",
+    "devices": "qdevpy.cli.listing:devices",
+    "device": "qdevpy.cli.listing:device",
+    "machines": "qdevpy.cli.listing:machines",
+    "backends": "qdevpy.cli.listing:backends",
+    "doctor": "qdevpy.cli.doctor:doctor",
+    "version": "qdevpy.cli.listing:version",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands' modules are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order that people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command, imported now; None: there is none."""
+        where = COMMANDS.get(name)
+        if where is None:
+            return None
+        module, _, attribute = where.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest name where there is none of that name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command '{args[0]}'{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+def set_log_level(verbose: bool, debug: bool) -> None:
+    """Messages on stderr: warnings; with VERBOSE what happens; with DEBUG everything."""
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
+    root = logging.getLogger()
+    if not root.handlers:
+        logging.basicConfig(format="qdevpy: %(name)s: %(message)s" if debug else "qdevpy: %(message)s")
+    root.setLevel(min(root.level, level))  # the program's options and the command's add up
+
+
+EPILOG = """Shell completion: eval "$(_QDEVPY_COMPLETE=bash_source qdevpy)", or zsh_source, or fish_source."""
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="qdevpy", message="%(prog)s %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Say what happens.")
+@click.option("--debug", is_flag=True, help="Say everything.")
+@click.pass_context
+def group(ctx: click.Context, verbose: bool, debug: bool) -> None:
+    """Virtual machines from YAML, with QEMU's device, property and machine names, under KVM."""
+    ctx.obj = verbose
+    set_log_level(verbose, debug)
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    :returns: the exit status
+    """
+    try:
+        status: Any = group.main(args, prog_name="qdevpy", standalone_mode=False)
+        sys.stdout.flush()
+    except QdevpyError as error:
+        # problems in a definition begin with their place, as a compiler's do
+        placed = isinstance(error, DefinitionError | LocatedError)
+        print(error if placed else f"qdevpy: error: {error}", file=sys.stderr)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # the reader has seen enough (``qdevpy devices | head``); keep the interpreter from flushing into the pipe again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status if isinstance(status, int) else 0
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The program's entry point; ends the process."""
+    sys.exit(run(args))

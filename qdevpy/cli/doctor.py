@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``doctor``: what this host offers to a machine, and what to do about the rest."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import click
+
+from qdevpy.plugin.manager import load_plugins
+
+#: system call number on x86-64 (arch/x86/entry/syscalls/syscall_64.tbl)
+_IO_URING_SETUP = 425
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    :ivar found: what there is, or why there is none
+    :ivar advice: what to do where ``ok`` is false
+    :ivar required: nothing boots without it
+    """
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+    required: bool = False
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, what is required first."""
+    yield _host()
+    yield _native_core()
+    yield from _kvm()
+    yield _device_file("/dev/net/tun", "netdev type tap", "modprobe tun; run as root or with CAP_NET_ADMIN")
+    yield _device_file(
+        "/dev/vhost-net", "in-kernel virtio-net", "modprobe vhost_net, and be allowed to open it; nothing needs it yet"
+    )
+    yield _io_uring()
+    yield _program("passt", "netdev type user", "apt install passt")
+    yield _program("qemu-system-x86_64", "comparison and the tests' lab", "apt install qemu-system-x86")
+    yield from _plugins()
+
+
+def _host() -> Finding:
+    system, machine = platform.system(), platform.machine()
+    ok = (system, machine) == ("Linux", "x86_64")
+    return Finding("host", ok, f"{system} {platform.release()} on {machine}", "qdevpy needs Linux on x86-64", required=True)
+
+
+def _native_core() -> Finding:
+    try:
+        from qdevpy.native import _core
+    except ImportError as error:
+        return Finding("C core", False, str(error), "build it: pip install . (needs a C compiler and cffi)", required=True)
+    return Finding("C core", True, os.path.basename(_core.__file__ or "built in"), required=True)
+
+
+def _kvm() -> Iterator[Finding]:
+    path = "/dev/kvm"
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        advice = {
+            errno.ENOENT: "switch virtualization on in the firmware (or the outer hypervisor); modprobe kvm_intel or kvm_amd",
+            errno.EACCES: "join the group that owns it: usermod -aG kvm $USER, then log in again",
+        }.get(error.errno or 0, "see what the kernel says: dmesg | grep -i kvm")
+        yield Finding(path, False, error.strerror or str(error), advice, required=True)
+        return
+    yield Finding(path, True, "can be opened", required=True)
+
+
+def _device_file(path: str, purpose: str, advice: str) -> Finding:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return Finding(path, False, f"{error.strerror} ({purpose})", advice)
+    return Finding(path, True, purpose)
+
+
+def _io_uring() -> Finding:
+    """Ask for a ring without entries: EINVAL from a kernel that has it, ENOSYS or EPERM otherwise."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(ctypes.c_long(_IO_URING_SETUP), ctypes.c_uint(0), ctypes.c_void_p(None))
+    error = ctypes.get_errno()
+    ok = error in (errno.EINVAL, errno.EFAULT)
+    advice = "sysctl kernel.io_uring_disabled=0, or a kernel from 5.10; drives use aio: threads without it"
+    return Finding("io_uring", ok, "drives' aio: io_uring" if ok else os.strerror(error), advice)
+
+
+def _program(name: str, purpose: str, advice: str) -> Finding:
+    where = shutil.which(name)
+    return Finding(name, where is not None, where or f"not in PATH ({purpose})", advice)
+
+
+def _plugins() -> Iterator[Finding]:
+    registry = load_plugins()
+    yield Finding("plugins", not registry.broken, f"{len(registry.device_types)} device types", "see below")
+    for broken in registry.broken:
+        yield Finding(f"plugin {broken.plugin}", False, broken.message, f"reinstall or remove {broken.distribution}")
+
+
+@click.command()
+def doctor() -> int:
+    """Print what this host offers to machines, and what to do for each thing that is missing.
+
+    The exit status is 1 when something is missing that every machine needs.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "", box=None, pad_edge=False)
+    table.add_column("found", overflow="fold")
+    table.add_column("what to do", overflow="fold")
+    findings = list(examine())
+    for finding in findings:
+        mark = Text("ok", "green") if finding.ok else Text("missing", "red" if finding.required else "yellow")
+        table.add_row(mark, finding.name, Text(finding.found), Text("" if finding.ok else finding.advice))
+    Console().print(table)
+    return 0 if all(finding.ok for finding in findings if finding.required) else 1

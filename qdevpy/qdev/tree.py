@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device tree as text, as QEMU's ``info qtree`` prints it (qdev-monitor.c, qdev_print)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from qdevpy.qdev import kinds
+from qdevpy.qdev.device import Device
+from qdevpy.qdev.property import Property, properties_of
+
+if TYPE_CHECKING:
+    from qdevpy.qdev.bus import Bus
+    from qdevpy.qdev.object import Object
+
+
+def format_tree(buses: Iterable[Bus]) -> Iterator[str]:
+    """The lines of the tree below BUSES, parents before children, two spaces a level."""
+    for bus in buses:
+        yield from _format_bus(bus, 0)
+
+
+def _format_bus(bus: Bus, level: int) -> Iterator[str]:
+    indent = "  " * level
+    yield f"{indent}bus: {bus.name}"
+    yield f"{indent}  type {bus.bus_type}"
+    for child in bus.children:
+        yield from format_device(child, level + 1)
+
+
+def format_device(device: Device, level: int = 0) -> Iterator[str]:
+    """The lines of one device and all below it."""
+    owners = list(device.property_owners())
+    yield f'{"  " * level}dev: {device.type_name}, id "{device.id or ""}"'
+    yield from _format_properties(device, level + 1)
+    yield from ("  " * (level + 1) + line for line in device.describe())
+    for behind in owners:
+        # what a transport carries is a device of its own on a bus of its own in QEMU's tree
+        if behind is not device and isinstance(behind, Device):
+            yield f"{'  ' * (level + 1)}bus: {behind.bus_type}"
+            yield f"{'  ' * (level + 1)}  type {behind.bus_type}"
+            yield f'{"  " * (level + 2)}dev: {_plain_name(behind)}, id ""'
+            yield from _format_properties(behind, level + 3)
+            yield from _format_children(behind, level + 3)
+    yield from _format_children(device, level + 1)
+
+
+def _format_children(device: Device, level: int) -> Iterator[str]:
+    for bus in device.child_buses:
+        yield from _format_bus(bus, level)
+
+
+def _plain_name(device: Device) -> str:
+    return device.type_name or f"{getattr(device, 'base_name', type(device).__name__)}-device"
+
+
+def _format_properties(owner: Object, level: int) -> Iterator[str]:
+    """The class's own properties first, then those it inherits, as QEMU goes up the class hierarchy."""
+    declared = properties_of(type(owner))
+    own = vars(type(owner)).get("__annotations__", {})
+    for found in sorted(declared.values(), key=lambda p: p.attribute not in own):
+        yield f"{'  ' * level}{found.name} = {format_value(found, getattr(owner, found.attribute))}"
+
+
+def format_value(declared: Property, value: Any) -> str:
+    """A property's value as QEMU's string output visitor prints it: ``on`` is ``true``, ``4`` is ``4 (0x4)``."""
+    match declared.kind:
+        case kinds.Bool():
+            return "true" if value else "false"
+        case kinds.PciDevfn():
+            return "<unset>" if value is None else declared.kind.format(value)
+        case kinds.Size():
+            return f"{value} ({_human_size(value)})"
+        case kinds.Integer():
+            return f"{value} ({value & ((1 << 64) - 1):#x})"
+        case _:
+            return f'"{"" if value is None else declared.kind.format(value)}"'
+
+
+def _human_size(size: int) -> str:
+    """Three digits and a binary unit (QEMU: size_to_str)."""
+    power = min(max(size, 1).bit_length() - 1, 63) // 10
+    return f"{size / (1 << 10 * power):.3g} {['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei'][power]}B"
