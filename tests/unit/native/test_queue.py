@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-
 from qdevpy.native._core import lib
+
 from qdevpy.native.iothread import IOThread
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
@@ -82,11 +82,11 @@ class Rig:
 
     @property
     def avail_idx(self) -> int:
-        return struct.unpack("<H", self.memory.read(AVAIL + 2, 2))[0]
+        return int.from_bytes(self.memory.read(AVAIL + 2, 2), "little")
 
     @property
     def used_idx(self) -> int:
-        return struct.unpack("<H", self.memory.read(USED + 2, 2))[0]
+        return int.from_bytes(self.memory.read(USED + 2, 2), "little")
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Until CONDITION holds; pytest's timeout ends a wait that is in vain."""
