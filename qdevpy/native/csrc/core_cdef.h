@@ -102,6 +102,25 @@ bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *v
 void qd_space_lock(struct qd_space *space);
 void qd_space_unlock(struct qd_space *space);
 
+/* --- qd_kvm.h --- */
+enum qd_stop {
+    QD_STOP_REQUESTED, QD_STOP_SHUTDOWN, QD_STOP_SYSTEM, QD_STOP_INTERNAL, QD_STOP_FAIL_ENTRY, QD_STOP_UNKNOWN,
+    QD_STOP_ERRNO, QD_STOP_DEBUG
+};
+struct qd_vcpu {
+    int fd;
+    void *run;
+    struct qd_space *space;
+    uint64_t detail;
+    uint64_t exits_pio, exits_mmio, exits_other;
+    ...;
+};
+int qd_vcpu_init(void);
+int qd_vcpu_run(struct qd_vcpu *vcpu);
+void qd_vcpu_kick(struct qd_vcpu *vcpu);
+void qd_kvm_set_gsi(void *opaque, int gsi, int level);
+int qd_kvm_set_tss(int vm_fd, unsigned long address);
+
 /* --- core.h --- */
 extern "Python+C" uint64_t qd_py_read(void *handle, uint64_t offset, unsigned size);
 extern "Python+C" void qd_py_write(void *handle, uint64_t offset, uint64_t value, unsigned size);

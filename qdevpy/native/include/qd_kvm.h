@@ -29,9 +29,16 @@ struct qd_vcpu {
     unsigned long thread;  /* pthread_t while inside qd_vcpu_run, else 0; atomic */
 };
 
+/* Once a process, before the first vCPU: take the kick signal. 0 or -errno. */
+int qd_vcpu_init(void);
 /* Sits in KVM_RUN, serving PIO and MMIO exits, until something else happens; an enum qd_stop. */
 int qd_vcpu_run(struct qd_vcpu *vcpu);
-/* Any thread: make qd_vcpu_run() return QD_STOP_REQUESTED soon, also where it is not in it yet. */
+/* Any thread: make qd_vcpu_run() return QD_STOP_REQUESTED soon, also where it is not in it yet. The thread that
+ * runs the vCPU does not end meanwhile. */
 void qd_vcpu_kick(struct qd_vcpu *vcpu);
+/* Drive a GSI of the in-kernel interrupt controllers; any thread. OPAQUE: the VM's descriptor, as a pointer. */
+void qd_kvm_set_gsi(void *opaque, int gsi, int level);
+/* KVM_SET_TSS_ADDR: its argument is a number above INT_MAX, which Python's ioctl() does not take. 0 or -errno. */
+int qd_kvm_set_tss(int vm_fd, unsigned long address);
 
 #endif
