@@ -1,31 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import definition_parts
 import pytest
+from definition_parts import Complain, Load, registry_of_parts
 
-from qdevpy.backend import BUILT_IN
 from qdevpy.definition.load import load_definition
 from qdevpy.definition.model import MachineDefinition
 from qdevpy.definition.source import Override
 from qdevpy.errors import DefinitionError
-from qdevpy.plugin.discovery import EntryPoint
-from qdevpy.plugin.manager import load_plugins
 from qdevpy.plugin.registry import Registry
-
-Load = Callable[..., MachineDefinition]
-Complain = Callable[..., list[str]]
 
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     """What a small plugin and small back ends offer."""
-    for section, types in definition_parts.BACKENDS.items():
-        monkeypatch.setitem(BUILT_IN, section, types)
-    return load_plugins([EntryPoint("parts", "definition_parts", "lab-parts")])
+    return registry_of_parts(monkeypatch)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import Load
+from definition_parts import Load
 
 from qdevpy.definition.load import check_file, load_definition
 from qdevpy.definition.model import Position

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Complain
+from definition_parts import Complain
 
 import qdevpy.definition.problems as q
 from qdevpy.definition.load import check_file

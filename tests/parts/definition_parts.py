@@ -3,13 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import pytest
+
+from qdevpy.backend import BUILT_IN
 from qdevpy.backend.base import Backend
+from qdevpy.definition.model import MachineDefinition
 from qdevpy.plugin import hookimpl
+from qdevpy.plugin.discovery import EntryPoint
+from qdevpy.plugin.manager import load_plugins
+from qdevpy.plugin.registry import Registry
 from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Device, Notification
 from qdevpy.vm.board import Board
+
+Load = Callable[..., MachineDefinition]
+Complain = Callable[..., list[str]]
 
 
 class Pc(Board):
@@ -116,3 +127,15 @@ def qdevpy_boards() -> list[type[Board]]:
 @hookimpl
 def qdevpy_devices() -> list[type[Device]]:
     return [Disk, Nic, SerialBus, Console, IsaSerial, HostBridge]
+
+
+@hookimpl
+def qdevpy_definitions() -> list[str]:
+    return [f"{__file__.removesuffix('.py')}.yaml"]
+
+
+def registry_of_parts(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A registry of what is in this module, and nothing else; for the time of a test."""
+    for section, types in BACKENDS.items():
+        monkeypatch.setitem(BUILT_IN, section, types)
+    return load_plugins([EntryPoint("parts", __name__, "lab-parts")])
