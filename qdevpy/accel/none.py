@@ -70,7 +70,7 @@ class NoneAccelerator(Accelerator):
     @property
     def set_gsi_pointer(self) -> tuple[Any, Any]:
         """A callback into :meth:`set_gsi`."""
-        from qdevpy.native._core import ffi
+        from qdevpy.native.core import ffi
 
         if self._pointer is None:
             callback = ffi.callback("void(void *, int, int)", lambda opaque, gsi, level: self.set_gsi(gsi, bool(level)))

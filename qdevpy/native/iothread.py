@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from qdevpy.errors import QdevpyError
-from qdevpy.native._core import ffi, lib
+from qdevpy.native.core import ffi, lib
 
 
 class IOThread:

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from qdevpy.errors import GuestAddressError, QdevpyError
-from qdevpy.native._core import ffi, lib
+from qdevpy.native.core import ffi, lib
 
 
 @attrs.frozen(eq=False)

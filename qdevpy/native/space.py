@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qdevpy.native._core import ffi, lib
+from qdevpy.native.core import ffi, lib
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import IoEvent

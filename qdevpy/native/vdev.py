@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qdevpy.native._core import ffi, lib
+from qdevpy.native.core import ffi, lib
 
 if TYPE_CHECKING:
     from qdevpy.native.memory import GuestMemory

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from qdevpy.native._core import ffi, lib
+from qdevpy.native.core import ffi, lib
 from qdevpy.virtio import defs
 
 if TYPE_CHECKING:

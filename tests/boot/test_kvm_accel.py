@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from qdevpy.native._core import ffi, lib
 
 from qdevpy.accel.base import BootState, IoEvent, MsiMessage, StopReason
 from qdevpy.accel.kvm import api
 from qdevpy.accel.kvm.accelerator import KVMAccelerator
 from qdevpy.errors import AccelError
+from qdevpy.native.core import ffi, lib
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
 from qdevpy.native.vdev import VDev

@@ -14,7 +14,7 @@ from qdevpy.accel.kvm import api, cpuid
 from qdevpy.accel.kvm.routing import Routing
 from qdevpy.accel.kvm.vcpu import VCpu
 from qdevpy.errors import AccelError
-from qdevpy.native._core import ffi, lib
+from qdevpy.native.core import ffi, lib
 
 if TYPE_CHECKING:
     from qdevpy.native.memory import GuestMemory

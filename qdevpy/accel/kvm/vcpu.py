@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdevpy.accel.base import BootState, StopReason
 from qdevpy.accel.kvm import api, registers
-from qdevpy.native._core import ffi, lib
+from qdevpy.native.core import ffi, lib
 
 if TYPE_CHECKING:
     from qdevpy.native.memory import GuestMemory

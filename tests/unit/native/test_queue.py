@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from qdevpy.native._core import lib
 
+from qdevpy.native.core import lib
 from qdevpy.native.iothread import IOThread
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
