@@ -19,9 +19,9 @@ class FileChardev(StreamChardev):
     type_name: ClassVar[str] = "file"
     description: ClassVar[str] = "output to a file"
 
-    path: str | None = prop.string(help="file for output; created where it does not exist")
+    path: str | None = prop.path(help="file for output; created where it does not exist")
     append: bool = prop.boolean(help="add to the file instead of overwriting it")
-    input_path: str | None = prop.string(help="file that input is read from, once")
+    input_path: str | None = prop.path(help="file that input is read from, once")
 
     _source: int | None = attrs.field(default=None, init=False)
     _sink: int | None = attrs.field(default=None, init=False)

@@ -31,7 +31,7 @@ class PtyChardev(StreamChardev):
     description: ClassVar[str] = "a pseudo-terminal; its name is printed on stderr"
     watches_hangup: ClassVar[bool] = True
 
-    path: str | None = prop.string(help="symbolic link to the pseudo-terminal, removed at the end")
+    path: str | None = prop.path(help="symbolic link to the pseudo-terminal, removed at the end")
 
     _master: int | None = attrs.field(default=None, init=False)
     _slave_name: str = attrs.field(default="", init=False)

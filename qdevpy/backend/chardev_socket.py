@@ -37,7 +37,7 @@ class SocketChardev(StreamChardev):
     description: ClassVar[str] = "UNIX or TCP socket, server or client"
     watches_hangup: ClassVar[bool] = True
 
-    path: str | None = prop.string(help="UNIX socket; a server makes it with mode 0600 and removes it at the end")
+    path: str | None = prop.path(help="UNIX socket; a server makes it with mode 0600 and removes it at the end")
     host: str | None = prop.string(help="TCP: address to connect to, or to listen at (default: localhost)")
     port: int | None = prop.uint16(None, help="TCP: port; 0: a server takes a free one")
     server: bool = prop.boolean(help="listen instead of connecting")
@@ -219,7 +219,7 @@ class SocketChardev(StreamChardev):
         self.start_stream(peer.fileno(), peer.fileno())
 
     def send(self, data: Buffer) -> int:
-        """As send(2), without SIGPIPE."""
+        """Without ever blocking, and without SIGPIPE."""
         assert self._peer is not None
         return self._peer.send(data, socket.MSG_NOSIGNAL)
 
