@@ -83,7 +83,7 @@ def check_option(option: Option, target: Target, problems: Problems) -> Value | 
     except ValueError as error:
         problems.add(q.BAD_VALUE, f"{target.label}: property '{option.name}': '{value.given}': {error}", value.position)
         return None
-    if isinstance(declared.kind, Path) and value.given:
+    if isinstance(declared.kind, Path) and value.given and value.given not in declared.kind.words:
         value = value._replace(given=resolve_path(value.given, value.position))
         if declared.kind.must_exist:
             check_file_exists(value, f"{target.label}: {option.name}", problems)

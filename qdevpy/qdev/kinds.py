@@ -148,10 +148,12 @@ class Path(Str):
     """The path of a file; one written in a definition is relative to the definition's file.
 
     :ivar must_exist: checked when the definition is read
+    :ivar words: values that are no path (QEMU's ``script=no``)
     """
 
     accepts = "a path"
     must_exist: bool = False
+    words: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -135,12 +135,20 @@ def string(default: str | None = None, *, help: str, **options: Any) -> Any:  # 
     return declare(kinds.Str(), default, help=help, **options)
 
 
-def path(default: str | None = None, *, help: str, must_exist: bool = False, **options: Any) -> Any:  # noqa: A002
+def path(
+    default: str | None = None,
+    *,
+    help: str,  # noqa: A002
+    must_exist: bool = False,
+    words: tuple[str, ...] = (),
+    **options: Any,
+) -> Any:
     """The path of a file; relative ones are relative to the definition they are written in.
 
     :param must_exist: checked when the definition is read, not only when the machine is built
+    :param words: values that stand for themselves and are no path
     """
-    return declare(kinds.Path(must_exist), default, help=help, **options)
+    return declare(kinds.Path(must_exist, words), default, help=help, **options)
 
 
 def enum(default: str, *, choices: tuple[str, ...], type_name: str, help: str, **options: Any) -> Any:  # noqa: A002

@@ -53,10 +53,14 @@ class VirtIODevice(Device):
     bus_type: ClassVar[str | None] = "virtio-bus"
     ioeventfd: ClassVar[Notification | None] = Notification.ALLOWED
 
-    indirect_desc: bool = prop.bit("features", defs.F_RING_INDIRECT_DESC, True, help="offer VIRTIO_F_INDIRECT_DESC")
-    event_idx: bool = prop.bit("features", defs.F_RING_EVENT_IDX, True, help="offer VIRTIO_F_EVENT_IDX")
-    notify_on_empty: bool = prop.bit("features", defs.F_NOTIFY_ON_EMPTY, True, help="offer VIRTIO_F_NOTIFY_ON_EMPTY (legacy)")
-    any_layout: bool = prop.bit("features", defs.F_ANY_LAYOUT, True, help="offer VIRTIO_F_ANY_LAYOUT (legacy)")
+    indirect_desc: bool = prop.bit(
+        "features", defs.F_RING_INDIRECT_DESC, True, name="indirect_desc", help="offer VIRTIO_F_INDIRECT_DESC"
+    )
+    event_idx: bool = prop.bit("features", defs.F_RING_EVENT_IDX, True, name="event_idx", help="offer VIRTIO_F_EVENT_IDX")
+    notify_on_empty: bool = prop.bit(
+        "features", defs.F_NOTIFY_ON_EMPTY, True, name="notify_on_empty", help="offer VIRTIO_F_NOTIFY_ON_EMPTY (legacy)"
+    )
+    any_layout: bool = prop.bit("features", defs.F_ANY_LAYOUT, True, name="any_layout", help="offer VIRTIO_F_ANY_LAYOUT (legacy)")
 
     status: int = attrs.field(default=0, init=False)
     features: int = attrs.field(default=0, init=False)

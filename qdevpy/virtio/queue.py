@@ -140,7 +140,16 @@ class VirtQueue:
     @property
     def is_native(self) -> bool:
         """Whether C serves it."""
-        return self._native is not None
+        return bool(self.pointer.ops != ffi.NULL)
+
+    def use_native(self, native: bool) -> None:
+        """Let the native handler serve the queue, or ``handle_output`` in its stead; while the queue is idle.
+
+        For queues whose role follows from the negotiated features (virtio-net's queue 2, 5.1.2).
+        """
+        assert self._native is not None, f"{self.label} was made without a native handler"
+        assert self.state is QueueState.IDLE, f"{self.label} is in use"
+        self.pointer.ops = ffi.cast("struct qd_queue_ops *", pointer_of(self._native.ops if native else None))
 
     @property
     def state(self) -> QueueState:
