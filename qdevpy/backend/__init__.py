@@ -5,9 +5,9 @@
 BUILT_IN: dict[str, dict[str, str]] = {
     "drives": {"drive": "qdevpy.backend.drive:Drive"},
     "netdevs": {
-        "dgram": "qdevpy.backend.netdev_socket:DgramNetDev",
+        "dgram": "qdevpy.backend.netdev_dgram:DgramNetDev",
         "null": "qdevpy.backend.netdev_null:NullNetDev",
-        "stream": "qdevpy.backend.netdev_socket:StreamNetDev",
+        "stream": "qdevpy.backend.netdev_stream:StreamNetDev",
         "tap": "qdevpy.backend.netdev_tap:TapNetDev",
         "user": "qdevpy.backend.netdev_user:UserNetDev",
     },
