@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""virtio-net (virtio 1.2, section 5.1): configuration here, frames in C (``csrc/``), commands in ``control.py``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from qdevpy.backend.netdev import NetDev, Offload, Port
+from qdevpy.errors import BackendError, PropertyError, RealizeError
+from qdevpy.qdev import property as prop
+from qdevpy.qdev.device import Notification
+from qdevpy.virtio import defs
+from qdevpy.virtio.device import VirtIODevice
+from qdevpy_virtio_net import numbers as n
+from qdevpy_virtio_net.features import GUEST_OFFLOADS, guest_offloads, offered
+
+if TYPE_CHECKING:
+    from qdevpy.native.iothread import IOThread
+    from qdevpy.virtio.queue import NativeHandler, VirtQueue
+    from qdevpy_virtio_net.control import ControlQueue
+    from qdevpy_virtio_net.receive_filter import ReceiveFilter
+
+log = logging.getLogger(__name__)
+
+CTRL_QUEUE_SIZE = 64  # as QEMU's
+COUNTERS = ("frames", "bytes", "link_down", "filtered", "too_long", "too_short", "host_error")
+
+
+def _feature(number: int, default: bool, name: str, what: str) -> Any:
+    return prop.bit("features", number, default, name=name, help=what)
+
+
+class VirtIONet(VirtIODevice):
+    """A network card. Queues: rx0, tx0, rx1, tx1, ..., control (5.1.2)."""
+
+    type_name: ClassVar[str] = "virtio-net-device"
+    base_name: ClassVar[str] = "virtio-net"
+    description: ClassVar[str] = "virtio network card"
+    device_id: ClassVar[int] = defs.ID_NET
+    pci_class: ClassVar[int] = 0x020000
+    transitional_id: ClassVar[int | None] = 0x1000
+    ioeventfd: ClassVar[Notification | None] = Notification.ALLOWED
+
+    netdev: NetDev | None = prop.netdev(help="where frames go to and come from; none: nowhere")
+    mac: bytes | None = prop.macaddr(help="address; default: the next of 52:54:00:12:34:56 and up")
+    iothread: IOThread | None = prop.link("iothread", help="thread that serves the queues; default: one for all devices")
+    rx_queue_size: int = prop.uint16(256, minimum=256, maximum=1024, name="rx_queue_size", help="entries, a power of two")
+    tx_queue_size: int = prop.uint16(256, minimum=256, maximum=1024, name="tx_queue_size", help="entries, a power of two")
+    host_mtu: int = prop.uint16(0, name="host_mtu", help="MTU to tell the driver; 0: none")
+    speed: int = prop.int32(-1, minimum=-1, help="link speed to tell the driver, in Mbit/s; -1: none")
+    duplex: str | None = prop.string(help="duplex to tell the driver: half or full")
+    tx: str | None = prop.string(help="timer or bh; accepted for QEMU's sake, without effect")
+
+    csum: bool = _feature(n.F_CSUM, True, "csum", "host completes checksums (tap)")
+    guest_csum: bool = _feature(n.F_GUEST_CSUM, True, "guest_csum", "driver may get incomplete checksums (tap)")
+    ctrl_guest_offloads: bool = _feature(
+        n.F_CTRL_GUEST_OFFLOADS, True, "ctrl_guest_offloads", "driver may change its offloads while running (tap)"
+    )
+    gso: bool = _feature(n.F_GSO, True, "gso", "legacy: host segments everything (tap)")
+    guest_tso4: bool = _feature(n.F_GUEST_TSO4, True, "guest_tso4", "driver may get TCP over IPv4 unsegmented (tap)")
+    guest_tso6: bool = _feature(n.F_GUEST_TSO6, True, "guest_tso6", "driver may get TCP over IPv6 unsegmented (tap)")
+    guest_ecn: bool = _feature(n.F_GUEST_ECN, True, "guest_ecn", "the same with ECN (tap)")
+    guest_ufo: bool = _feature(n.F_GUEST_UFO, True, "guest_ufo", "driver may get UDP unfragmented (tap)")
+    host_tso4: bool = _feature(n.F_HOST_TSO4, True, "host_tso4", "host segments TCP over IPv4 (tap)")
+    host_tso6: bool = _feature(n.F_HOST_TSO6, True, "host_tso6", "host segments TCP over IPv6 (tap)")
+    host_ecn: bool = _feature(n.F_HOST_ECN, True, "host_ecn", "the same with ECN (tap)")
+    host_ufo: bool = _feature(n.F_HOST_UFO, True, "host_ufo", "host fragments UDP (tap)")
+    mrg_rxbuf: bool = _feature(n.F_MRG_RXBUF, True, "mrg_rxbuf", "a frame may be spread over several receive buffers")
+    status_bit: bool = _feature(n.F_STATUS, True, "status", "tell the driver whether the link is up")
+    ctrl_vq: bool = _feature(n.F_CTRL_VQ, True, "ctrl_vq", "control queue")
+    ctrl_rx: bool = _feature(n.F_CTRL_RX, True, "ctrl_rx", "receive filter")
+    ctrl_vlan: bool = _feature(n.F_CTRL_VLAN, True, "ctrl_vlan", "VLAN filter")
+    ctrl_rx_extra: bool = _feature(n.F_CTRL_RX_EXTRA, True, "ctrl_rx_extra", "further receive modes")
+    guest_announce: bool = _feature(n.F_GUEST_ANNOUNCE, True, "guest_announce", "driver announces itself when asked")
+    mq: bool = _feature(n.F_MQ, False, "mq", "several queue pairs, as many as the netdev has queues")
+    ctrl_mac_addr: bool = _feature(n.F_CTRL_MAC_ADDR, True, "ctrl_mac_addr", "driver may set the address by command")
+
+    filter: ReceiveFilter = attrs.field(default=None, init=False)
+    #: queue pairs that exist, and those that the driver uses
+    pairs: int = attrs.field(default=1, init=False)
+    active_pairs: int = attrs.field(default=1, init=False)
+    link_wanted: bool = attrs.field(default=True, init=False)
+    _current_mac: bytes = attrs.field(default=bytes(6), init=False)
+    _announce: bool = attrs.field(default=False, init=False)
+    _link: bool = attrs.field(default=True, init=False)
+    _lib: Any = attrs.field(default=None, init=False)
+    _dev: Any = attrs.field(default=None, init=False)
+    _native: list[Any] = attrs.field(factory=list, init=False)
+    _control: ControlQueue = attrs.field(default=None, init=False)
+
+    # -- life cycle
+
+    def do_realize(self) -> None:
+        """Take the netdev, make the queues, plug them in.
+
+        :raises PropertyError: a value that makes no sense
+        :raises BackendError: the netdev is taken, or refuses
+        :raises RealizeError: out of memory or descriptors
+        """
+        from qdevpy_virtio_net._native import lib
+        from qdevpy_virtio_net.control import ControlQueue
+        from qdevpy_virtio_net.receive_filter import ReceiveFilter
+
+        self._check()
+        self._lib = lib
+        self._dev = lib.qn_dev_new()
+        self.cleanup.callback(self._free)
+        if self.mac is None:
+            self.mac = self.machine.next_mac()
+        self._current_mac = self.mac
+        self.filter = ReceiveFilter(self._dev)
+        self.filter.reset(self.mac)
+        self._control = ControlQueue(self)
+        self._take_netdev()
+        self._add_queues()
+        self._plug()
+        self._update_link()
+
+    def _check(self) -> None:
+        def refuse(name: str, why: str) -> None:
+            raise PropertyError(f"property '{name}': {why}", device=self.label, name=name)
+
+        for name in ("rx_queue_size", "tx_queue_size"):
+            size = getattr(self, name)
+            if size & (size - 1):
+                refuse(name, f"'{size}': expected 256, 512 or 1024")
+        if self.mac is not None and self.mac[0] & 1:
+            refuse("mac", "is a multicast address; the first byte of a card's own address is even")
+        if self.duplex not in (None, "half", "full"):
+            refuse("duplex", f"'{self.duplex}': expected half or full")
+        if self.tx not in (None, "timer", "bh"):
+            refuse("tx", f"'{self.tx}': expected timer or bh")
+        if self.host_mtu and self.host_mtu < 68:
+            refuse("host_mtu", f"'{self.host_mtu}': expected 68 or more (5.1.4.1), or 0")
+
+    def _take_netdev(self) -> None:
+        if self.netdev is None:
+            log.warning("%s: has no netdev; its frames go nowhere", self.label)
+            return
+        self.netdev.take(self.label)
+        self.cleanup.callback(self.netdev.release)
+        self.netdev.attach(self._netdev_changed)
+        self.cleanup.callback(self.netdev.detach)
+        self.pairs = self.netdev.ports if self.mq and self.ctrl_vq else 1
+        for pair in range(1, self.netdev.ports):
+            self.netdev.enable_port(pair, False)
+
+    def _add_queues(self) -> None:
+        for pair in range(self.pairs):
+            for rx, name, size in ((True, "rx", self.rx_queue_size), (False, "tx", self.tx_queue_size)):
+                self._add_native(rx, f"{name}{pair}", size)
+        if self.ctrl_vq:
+            self.add_queue(CTRL_QUEUE_SIZE, name="ctrl")
+
+    def _add_native(self, rx: bool, name: str, size: int) -> None:
+        from qdevpy.virtio.queue import NativeHandler
+        from qdevpy_virtio_net._native import ffi
+
+        native = self._lib.qn_queue_new(self._dev, rx)
+        if native == ffi.NULL:
+            raise RealizeError(f"no memory or no file descriptor left for queue {name}", device=self.label)
+        self._native.append(native)
+        handler: NativeHandler = NativeHandler(
+            self._lib.qn_rx_ops() if rx else self._lib.qn_tx_ops(), int(ffi.cast("uintptr_t", native)), self.iothread
+        )
+        queue = self.add_queue(size, native=handler, name=name)
+        self._lib.qn_queue_bind(native, address_of(queue))
+
+    def _free(self) -> None:
+        """Queues first: the C core calls the handlers until they are stopped."""
+        for queue in self.queues:
+            queue.stop()
+        for native in self._native:
+            self._lib.qn_queue_free(native)
+        self._native.clear()
+        self._lib.qn_dev_free(self._dev)
+
+    def do_reset(self) -> None:
+        """Power-on state: one queue pair, the configured address, everything let in."""
+        assert self.mac is not None
+        self._current_mac = self.mac
+        self._announce = False
+        self.filter.reset(self.mac)
+        self._set_active_pairs(1)
+
+    def vm_state_changed(self, running: bool) -> None:
+        """While the VM is stopped no frame touches its memory; the host's queues hold what arrives."""
+        for native in self._native:
+            self._lib.qn_set_running(native, running)
+
+    # -- features and config space
+
+    def host_features(self) -> int:
+        """The bit properties, less what the netdev cannot serve."""
+        wanted = super().host_features() | 1 << n.F_MAC
+        if self.host_mtu:
+            wanted |= 1 << n.F_MTU
+        if self.speed >= 0 or self.duplex is not None:
+            wanted |= 1 << n.F_SPEED_DUPLEX
+        if self.pairs == 1:
+            wanted &= ~(1 << n.F_MQ)
+        has_header = self.netdev is not None and self.netdev.vnet_header
+        return offered(wanted, self.netdev.offloads if self.netdev is not None and has_header else Offload(0))
+
+    def features_acked(self, features: int) -> None:
+        """Settle header and offloads with the host, and queue 2's role (5.1.2: without MQ it is the control queue)."""
+        if self.pairs > 1:
+            self.queues[2].use_native(bool(features >> n.F_MQ & 1))
+        self.filter.set_all_vlans(not features >> n.F_CTRL_VLAN & 1)
+        if self.netdev is not None:
+            # 5.1.6.1: the legacy header has num_buffers only with mergeable buffers
+            long_header = features >> n.F_MRG_RXBUF & 1 or features >> defs.F_VERSION_1 & 1
+            self._configure_netdev(12 if long_header else 10, guest_offloads(features))
+
+    def _configure_netdev(self, header: int, offloads: Offload) -> bool:
+        assert self.netdev is not None
+        try:
+            self.netdev.configure(header, offloads)
+        except BackendError as error:
+            log.warning("%s: %s", self.label, error)
+            return False
+        return True
+
+    @property
+    def link_up(self) -> bool:
+        """Whether frames pass: the user has not taken the link down, and somebody is there."""
+        return self._link
+
+    def get_config(self) -> bytes:
+        """5.1.4 Device configuration layout, up to the last field whose feature is offered (as QEMU)."""
+        status = (n.S_LINK_UP if self.link_up else 0) | (n.S_ANNOUNCE if self._announce else 0)
+        speed = self.speed & 0xFFFFFFFF
+        duplex = {None: 0xFF, "half": 0, "full": 1}[self.duplex]
+        config = struct.pack("<6sHHHIB", self._current_mac, status, self.pairs, self.host_mtu, speed, duplex)
+        ends = {n.F_STATUS: 8, n.F_MQ: 10, n.F_MTU: 12, n.F_SPEED_DUPLEX: 17}
+        features = self.host_features()
+        return config[: max([6, *(end for feature, end in ends.items() if features >> feature & 1)])]
+
+    def set_config(self, offset: int, data: bytes) -> None:
+        """A legacy driver without the command for it writes the address (5.1.4.3); all else is read-only."""
+        if self.has_feature(defs.F_VERSION_1) or self.has_feature(n.F_CTRL_MAC_ADDR) or offset >= 6:
+            return
+        mac = bytearray(self._current_mac)
+        mac[offset : offset + len(data)] = data
+        self.set_mac(bytes(mac[:6]))
+
+    # -- queues
+
+    @property
+    def control_index(self) -> int:
+        """The control queue's index (5.1.2)."""
+        return 2 * self.pairs if self.pairs > 1 and self.has_feature(n.F_MQ) else 2
+
+    def handle_output(self, queue: VirtQueue) -> None:
+        """The control queue was kicked."""
+        if queue.index == self.control_index and self.has_feature(n.F_CTRL_VQ):
+            self._control.serve(queue)
+
+    def native_event(self, bits: int) -> None:
+        """A queue found its peer gone."""
+        if not bits & self._lib.QN_EVENT_GONE or not any(map(self._lib.qn_is_gone, self._native)):
+            return
+        self._unplug()
+        assert self.netdev is not None
+        self.netdev.peer_gone()
+        self._netdev_changed()
+
+    # -- the host's side
+
+    def _port(self, pair: int) -> Port | None:
+        if self.netdev is None or not self.netdev.link_up or pair >= self.active_pairs:
+            return None
+        return self.netdev.port(pair)
+
+    def _plug(self) -> None:
+        """Connect the queues with the netdev's ports."""
+        for index, native in enumerate(self._native):
+            port = self._port(index // 2)
+            if port is None:
+                continue
+            assert self.netdev is not None
+            dest = (port.dest or "").encode()
+            error = self._lib.qn_plug(native, port.kind, port.fd, self.netdev.vnet_header, dest, len(dest))
+            if error:
+                self._unplug()
+                raise self.netdev.fail(f"cannot be plugged into {self.label}: {os.strerror(-error)}")
+
+    def _unplug(self) -> None:
+        for native in self._native:
+            self._lib.qn_unplug(native)
+
+    def _netdev_changed(self) -> None:
+        """Somebody connected or hung up."""
+        self._unplug()
+        self._plug()
+        self._update_link()
+
+    def _set_active_pairs(self, pairs: int) -> bool:
+        if pairs == self.active_pairs:
+            return True
+        self._unplug()
+        done = True
+        try:
+            for pair in range(1, self.pairs):
+                assert self.netdev is not None
+                self.netdev.enable_port(pair, pair < pairs)
+            self.active_pairs = pairs
+        except BackendError as error:
+            log.warning("%s: %s", self.label, error)
+            done = False
+        self._plug()
+        return done
+
+    # -- for the user and the control queue
+
+    def set_link(self, up: bool) -> None:
+        """Plug the cable in or out (QEMU's ``set_link``); the driver is told."""
+        self.link_wanted = up
+        self._update_link()
+
+    def _update_link(self) -> None:
+        up = self.link_wanted and (self.netdev is None or self.netdev.link_up)
+        self._lib.qn_dev_set_link(self._dev, up)
+        changed, self._link = up != self._link, up
+        if changed and self.status & defs.STATUS_DRIVER_OK and self.has_feature(n.F_STATUS):
+            self.bindings.notify_config()
+
+    def set_mac(self, mac: bytes) -> None:
+        """The driver changes the card's address, until reset."""
+        self._current_mac = mac
+        self.filter.set_mac(mac)
+
+    def set_queue_pairs(self, pairs: int) -> bool:
+        """The driver uses the first PAIRS pairs; False: refused."""
+        return 1 <= pairs <= self.pairs and self._set_active_pairs(pairs)
+
+    def set_guest_offloads(self, mask: int) -> bool:
+        """The driver takes these undone from now on: bits as in the features, of those negotiated; False: refused."""
+        allowed = sum(1 << feature for feature in GUEST_OFFLOADS if self.has_feature(feature))
+        if mask & ~allowed or self.netdev is None:
+            return False
+        header = 12 if self.has_feature(n.F_MRG_RXBUF) or self.has_feature(defs.F_VERSION_1) else 10
+        return self._configure_netdev(header, guest_offloads(mask))
+
+    def announce(self) -> bool:
+        """Ask the driver to tell the network where it is now (5.1.6.5.4); False: it cannot."""
+        if not self.has_feature(n.F_GUEST_ANNOUNCE) or not self.status & defs.STATUS_DRIVER_OK:
+            return False
+        self._announce = True
+        self.bindings.notify_config()
+        return True
+
+    def announced(self) -> bool:
+        """The driver has done so; False: nobody had asked."""
+        asked, self._announce = self._announce, False
+        return asked
+
+    def state_summary(self) -> dict[str, Any]:
+        """Per queue: kicks, requests, interrupts, and for data queues frames, bytes and drops by reason."""
+        from qdevpy_virtio_net._native import ffi
+
+        summary = super().state_summary()
+        counters = ffi.new("struct qn_counters *")
+        for queue, native in zip(self.queues, self._native, strict=False):
+            self._lib.qn_get_counters(native, counters)
+            summary[queue.name].update({name: getattr(counters, name) for name in COUNTERS})
+        return summary
+
+
+def address_of(queue: VirtQueue) -> int:
+    """The address of a queue's ``struct qd_vq``."""
+    from qdevpy.native._core import ffi
+
+    return int(ffi.cast("uintptr_t", queue.pointer))
