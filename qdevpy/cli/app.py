@@ -100,7 +100,7 @@ def run(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # the reader has seen enough (``qdevpy devices | head``); keep the interpreter from flushing into the pipe again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 1
     return status if isinstance(status, int) else 0
 
 

@@ -57,9 +57,11 @@ def _plain_name(device: Device) -> str:
 
 def _format_properties(owner: Object, level: int) -> Iterator[str]:
     """The class's own properties first, then those it inherits, as QEMU goes up the class hierarchy."""
-    declared = properties_of(type(owner))
-    own = vars(type(owner)).get("__annotations__", {})
-    for found in sorted(declared.values(), key=lambda p: p.attribute not in own):
+    rank: dict[str, int] = {}
+    for depth, cls in enumerate(type(owner).__mro__):
+        for name in vars(cls).get("__annotations__", {}):
+            rank.setdefault(name, depth)
+    for found in sorted(properties_of(type(owner)).values(), key=lambda p: rank[p.attribute]):
         yield f"{'  ' * level}{found.name} = {format_value(found, getattr(owner, found.attribute))}"
 
 

@@ -16,6 +16,7 @@ from qdevpy.plugin.discovery import EntryPoint
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.plugin.registry import Registry
 from qdevpy.qdev import property as prop
+from qdevpy.qdev.bus import Bus
 from qdevpy.qdev.device import Device, Notification
 from qdevpy.vm.board import Board
 
@@ -23,7 +24,21 @@ Load = Callable[..., MachineDefinition]
 Complain = Callable[..., list[str]]
 
 
+class PciBus(Bus):
+    bus_type = "PCI"
+
+
+class IsaBus(Bus):
+    bus_type = "ISA"
+
+
+class PortBus(Bus):
+    bus_type = "virtio-serial-bus"
+
+
 class Pc(Board):
+    """A board with two buses and nothing on them."""
+
     type_name: ClassVar[str] = "pc"
     aliases = ("pc-1.0",)
     buses: ClassVar[dict[str, str]] = {"pci.0": "PCI", "isa.0": "ISA"}
@@ -32,7 +47,9 @@ class Pc(Board):
 
     def add_memory(self, machine: Any) -> None: ...
 
-    def build(self, machine: Any) -> None: ...
+    def build(self, machine: Any) -> None:
+        machine.add_root_bus(PciBus("pci.0"))
+        machine.add_root_bus(IsaBus("isa.0"))
 
     def prepare_boot(self, machine: Any) -> None:
         return None
@@ -46,6 +63,7 @@ class Pci(Device):
 
 
 class Disk(Pci):
+    description: ClassVar[str] = "a disk"
     type_name: ClassVar[str] = "virtio-blk-pci"
     ioeventfd = Notification.ALLOWED
     drive: Any = prop.drive(help="the disk's content")
@@ -66,6 +84,9 @@ class SerialBus(Pci):
     type_name: ClassVar[str] = "virtio-serial-pci"
     ioeventfd = Notification.FORBIDDEN
     offers_bus: ClassVar[str | None] = "virtio-serial-bus"
+
+    def do_realize(self) -> None:
+        self.add_bus(PortBus(f"{self.id}.0", self))
 
 
 class Console(Device):
@@ -102,8 +123,14 @@ class Tap(Backend):
     ifname: str | None = prop.string(help="interface")
 
 
-class Null(Backend):
+class NullNetDev(Backend):
     type_name: ClassVar[str] = "null"
+    section: ClassVar[str] = "netdevs"
+
+
+class NullChardev(Backend):
+    type_name: ClassVar[str] = "null"
+    section: ClassVar[str] = "chardevs"
 
 
 class Socket(Backend):
@@ -114,8 +141,8 @@ class Socket(Backend):
 
 BACKENDS = {
     "drives": {"drive": f"{__name__}:Drive"},
-    "netdevs": {"tap": f"{__name__}:Tap", "null": f"{__name__}:Null"},
-    "chardevs": {"null": f"{__name__}:Null", "socket": f"{__name__}:Socket"},
+    "netdevs": {"tap": f"{__name__}:Tap", "null": f"{__name__}:NullNetDev"},
+    "chardevs": {"null": f"{__name__}:NullChardev", "socket": f"{__name__}:Socket"},
 }
 
 
