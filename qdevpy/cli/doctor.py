@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
+from importlib import import_module
 from typing import NamedTuple
 
 import click
@@ -37,8 +38,10 @@ class Finding(NamedTuple):
 def examine() -> Iterator[Finding]:
     """Look at everything, what is required first."""
     yield _host()
-    yield _native_core()
-    yield from _kvm()
+    core = _native_core()
+    yield core
+    if core.ok:
+        yield from _kvm()
     yield _device_file("/dev/net/tun", "netdev type tap", "modprobe tun; run as root or with CAP_NET_ADMIN")
     yield _device_file(
         "/dev/vhost-net", "in-kernel virtio-net", "modprobe vhost_net, and be allowed to open it; nothing needs it yet"
@@ -57,24 +60,29 @@ def _host() -> Finding:
 
 def _native_core() -> Finding:
     try:
-        from qdevpy.native import _core
+        _core = import_module("qdevpy.native._core")
     except ImportError as error:
         return Finding("C core", False, str(error), "build it: pip install . (needs a C compiler and cffi)", required=True)
     return Finding("C core", True, os.path.basename(_core.__file__ or "built in"), required=True)
 
 
 def _kvm() -> Iterator[Finding]:
-    path = "/dev/kvm"
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        advice = {
-            errno.ENOENT: "switch virtualization on in the firmware (or the outer hypervisor); modprobe kvm_intel or kvm_amd",
-            errno.EACCES: "join the group that owns it: usermod -aG kvm $USER, then log in again",
-        }.get(error.errno or 0, "see what the kernel says: dmesg | grep -i kvm")
-        yield Finding(path, False, error.strerror or str(error), advice, required=True)
-        return
-    yield Finding(path, True, "can be opened", required=True)
+    from qdevpy.accel.kvm.doctor import host_report
+
+    report = host_report()
+    yield Finding(report.device, report.problem is None, report.problem or f"up to {report.max_vcpus} vCPUs", required=True)
+    if report.modules:
+        yield Finding("KVM modules", True, ", ".join(report.modules))
+    missing = [name for name, value in report.capabilities.items() if not value]
+    for name in missing:
+        required = name in report.needed
+        yield Finding(
+            name, False, "not offered by this kernel", "a newer kernel" + ("" if required else ", if you need it"), required
+        )
+    if report.start_ms is not None and report.instructions_per_second is not None:
+        advice = "guest kernels run in KVM's instruction emulator: correct, and slow; use a host with full virtualization"
+        found = f"{report.instructions_per_second / 1e6:.3g} million instructions/s, first exit after {report.start_ms:.0f} ms"
+        yield Finding("guest kernel code", not report.emulated, found, advice)
 
 
 def _device_file(path: str, purpose: str, advice: str) -> Finding:
@@ -122,7 +130,7 @@ def doctor() -> int:
     table.add_column("what to do", overflow="fold")
     findings = list(examine())
     for finding in findings:
-        mark = Text("ok", "green") if finding.ok else Text("missing", "red" if finding.required else "yellow")
+        mark = Text("ok", "green") if finding.ok else Text("missing", "red") if finding.required else Text("note", "yellow")
         table.add_row(mark, finding.name, Text(finding.found), Text("" if finding.ok else finding.advice))
     Console().print(table)
     return 0 if all(finding.ok for finding in findings if finding.required) else 1

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import Any
 
 import pytest
 from cli_parts import Program
 
+from qdevpy.accel.kvm.doctor import HostReport
 from qdevpy.cli import doctor
 from qdevpy.cli.doctor import Finding
 
@@ -40,21 +39,51 @@ def test_doctor_looks_at_everything(program: Program) -> None:
     assert all(name in out for name in ("C core", "/dev/kvm", "/dev/net/tun", "io_uring", "passt", "plugins"))
 
 
-@pytest.mark.parametrize(
-    ("error", "advice"),
-    [(errno.ENOENT, "modprobe kvm_intel"), (errno.EACCES, "usermod -aG kvm"), (errno.EIO, "dmesg")],
-)
-def test_kvm_that_cannot_be_opened_has_advice(monkeypatch: pytest.MonkeyPatch, error: int, advice: str) -> None:
-    def refuse(*args: Any) -> int:
-        raise OSError(error, os.strerror(error))
+def findings_for(monkeypatch: pytest.MonkeyPatch, **report: Any) -> dict[str, Finding]:
+    monkeypatch.setattr("qdevpy.accel.kvm.doctor.host_report", lambda: HostReport("/dev/kvm", **report))
+    return {finding.name: finding for finding in doctor._kvm()}
 
-    monkeypatch.setattr(os, "open", refuse)
 
-    (finding,) = doctor._kvm()
+def test_kvm_that_cannot_be_used_has_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = findings_for(monkeypatch, problem="/dev/kvm: Permission denied; join group kvm")
 
-    assert not finding.ok
-    assert finding.found == os.strerror(error)
-    assert advice in finding.advice
+    assert found["/dev/kvm"] == Finding("/dev/kvm", False, "/dev/kvm: Permission denied; join group kvm", required=True)
+
+
+def test_kvm_capabilities_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = findings_for(
+        monkeypatch, capabilities={"KVM_CAP_A": 0, "KVM_CAP_B": 0, "KVM_CAP_C": 1}, needed=("KVM_CAP_A",), modules=("kvm",)
+    )
+
+    assert (found["KVM_CAP_A"].required, found["KVM_CAP_B"].required) == (True, False)
+    assert "KVM_CAP_C" not in found
+    assert found["KVM modules"].found == "kvm"
+
+
+@pytest.mark.parametrize(("rate", "ok"), [(1e6, False), (1e9, True)])
+def test_emulated_guest_kernels_are_told_of(monkeypatch: pytest.MonkeyPatch, rate: float, ok: bool) -> None:
+    found = findings_for(monkeypatch, instructions_per_second=rate, start_ms=5.0)
+
+    assert found["guest kernel code"].ok is ok
+
+
+def test_core_that_is_not_built_is_the_only_thing_said_about_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "import_module", importing_nothing)
+
+    found = {finding.name: finding for finding in doctor.examine()}
+
+    assert not found["C core"].ok
+    assert "/dev/kvm" not in found
+
+
+def importing_nothing(name: str) -> Any:
+    raise ImportError(name)
+
+
+def test_device_file_that_is_missing_has_advice() -> None:
+    assert doctor._device_file("/dev/no-such-thing", "nothing", "make one") == Finding(
+        "/dev/no-such-thing", False, "No such file or directory (nothing)", "make one"
+    )
 
 
 def test_program_that_is_not_installed_is_missing() -> None:
