@@ -11,7 +11,7 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = "qdevpy/native"
-SOURCES = ["loop", "pyqueue", "queue", "space", "vcpu"]
+SOURCES = ["intx", "loop", "pyqueue", "queue", "space", "vcpu"]
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 #: what cffi generates is not ours to keep warning-free
 GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
@@ -23,7 +23,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((Path(__file__).parent / "csrc/core_cdef.h").read_text())
 ffibuilder.set_source(
     "qdevpy.native._core",
-    '#include <sys/uio.h>\n#include "qd_kvm.h"\n#include "core.h"\n',
+    '#include <sys/uio.h>\n#include "qd_kvm.h"\n#include "qd_intx.h"\n#include "core.h"\n',
     sources=[f"{ROOT}/csrc/{name}.c" for name in SOURCES],
     include_dirs=[f"{ROOT}/include", f"{ROOT}/csrc"],
     extra_compile_args=[*FLAGS, *GENERATED, *sanitize],

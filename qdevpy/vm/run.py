@@ -77,15 +77,14 @@ def kick_report(machine: Machine) -> Iterator[str]:
     from qdevpy.virtio.device import VirtIODevice
 
     for device in machine.devices():
-        for owner in device.property_owners():
-            if not isinstance(owner, VirtIODevice):
-                continue
-            total = {"kicks_ioeventfd": 0, "kicks_sync": 0, "requests": 0, "interrupts": 0}
-            for queue in owner.queues:
-                for name, count in queue.counters().items():
-                    total[name] += count
-            policy = owner.ioeventfd.value if owner.ioeventfd else "none"
-            yield (
-                f"{device.label}: ioeventfd {policy}; kicks: {total['kicks_ioeventfd']} by ioeventfd, "
-                f"{total['kicks_sync']} synchronous; {total['requests']} requests, {total['interrupts']} interrupts"
-            )
+        if not isinstance(device, VirtIODevice):
+            continue
+        total = {"kicks_ioeventfd": 0, "kicks_sync": 0, "requests": 0, "interrupts": 0}
+        for queue in device.queues:
+            for name, count in queue.counters().items():
+                total[name] += count
+        policy = device.ioeventfd.value if device.ioeventfd else "none"
+        yield (
+            f"{device.id or device.base_name}: ioeventfd {policy}; kicks: {total['kicks_ioeventfd']} by ioeventfd, "
+            f"{total['kicks_sync']} synchronous; {total['requests']} requests, {total['interrupts']} interrupts"
+        )

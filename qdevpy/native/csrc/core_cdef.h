@@ -102,6 +102,14 @@ bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *v
 void qd_space_lock(struct qd_space *space);
 void qd_space_unlock(struct qd_space *space);
 
+/* --- qd_intx.h --- */
+struct qd_lines { ...; };
+struct qd_intx { struct qd_lines *lines; int gsi; bool level; bool disabled; ...; };
+void qd_lines_init(struct qd_lines *lines, void (*set_gsi)(void *opaque, int gsi, int level), void *opaque);
+void qd_intx_set(void *opaque, int level);
+void qd_intx_route(struct qd_intx *intx, int gsi);
+void qd_intx_disable(struct qd_intx *intx, bool disabled);
+
 /* --- qd_kvm.h --- */
 enum qd_stop {
     QD_STOP_REQUESTED, QD_STOP_SHUTDOWN, QD_STOP_SYSTEM, QD_STOP_INTERNAL, QD_STOP_FAIL_ENTRY, QD_STOP_UNKNOWN,

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PCI bus: 32 slots of 8 functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from qdevpy.errors import RealizeError
+from qdevpy.pci.device import PCIDevice
+from qdevpy.pci.intx import IntxLines
+from qdevpy.qdev.bus import Bus
+
+if TYPE_CHECKING:
+    from qdevpy.accel.base import Accelerator
+    from qdevpy.qdev.device import Device
+
+SLOTS = 32
+
+
+class PCIBus(Bus):
+    """A bus with its functions by address.
+
+    :param accel: where interrupt lines end
+    :ivar intx_router: the board's wiring: ``(slot, pin from 1) -> GSI``, or -1
+    """
+
+    bus_type: ClassVar[str] = "PCI"
+
+    def __init__(self, name: str, owner: Device | None = None, *, accel: Accelerator) -> None:
+        super().__init__(name, owner)
+        self.lines = IntxLines(accel)
+        self.intx_router: Callable[[int, int], int] = lambda slot, pin: -1
+        self._functions: dict[int, PCIDevice] = {}
+
+    def check(self, device: Device) -> None:
+        """Give the function its address.
+
+        :raises RealizeError: it is taken, or the bus is full
+        """
+        assert isinstance(device, PCIDevice)
+        devfn = self._free_slot(device) if device.addr is None else device.addr
+        taken = self._functions.get(devfn)
+        if taken is not None:
+            raise RealizeError(
+                f"addr {devfn >> 3:02x}.{devfn & 7}: in use by {taken.label}; leave addr out, or choose another slot",
+                device=device.label,
+            )
+        first = self._functions.get(devfn & ~7)
+        if devfn & 7 and first is not None and not first.multifunction:
+            raise RealizeError(
+                f"addr {devfn >> 3:02x}.{devfn & 7}: {first.label} in function 0 is not multifunction; set that to on there",
+                device=device.label,
+            )
+        device.devfn = devfn
+        self._functions[devfn] = device
+
+    def _free_slot(self, device: Device) -> int:
+        for slot in range(SLOTS):
+            if not any(slot * 8 + function in self._functions for function in range(8)):
+                return slot * 8
+        raise RealizeError(f"no free slot on '{self.name}': all {SLOTS} are in use", device=device.label)
+
+    def plug(self, device: Device) -> None:
+        """As :meth:`Bus.plug`; the address is free again where the function fails to realize."""
+        try:
+            super().plug(device)
+        except BaseException:
+            self._forget(device)
+            raise
+
+    def unplug(self, device: Device) -> None:
+        """As :meth:`Bus.unplug`."""
+        try:
+            super().unplug(device)
+        finally:
+            self._forget(device)
+
+    def _forget(self, device: Device) -> None:
+        for devfn, function in list(self._functions.items()):
+            if function is device:
+                del self._functions[devfn]
+
+    def device_at(self, devfn: int) -> PCIDevice | None:
+        """The realized function at an address, or None."""
+        function = self._functions.get(devfn)
+        return function if function is not None and function.is_realized else None
+
+    def config_read(self, devfn: int, offset: int, size: int) -> int:
+        """A configuration cycle; all ones where there is no function."""
+        function = self.device_at(devfn)
+        return (1 << 8 * size) - 1 if function is None else function.config_read(offset, size)
+
+    def config_write(self, devfn: int, offset: int, value: int, size: int) -> None:
+        """A configuration cycle; nothing happens where there is no function."""
+        function = self.device_at(devfn)
+        if function is not None:
+            function.config_write(offset, value, size)
+
+    def route(self, function: PCIDevice) -> None:
+        """Connect a function's pin where the board's wiring leads."""
+        if function.interrupt_pin:
+            function.intx.route(self.intx_router(function.devfn >> 3, function.interrupt_pin))
+
+    def routes_changed(self) -> None:
+        """The board's wiring changed (PIRQ registers): asserted lines move."""
+        for function in self._functions.values():
+            self.route(function)

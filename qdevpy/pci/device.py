@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PCI function: configuration space, BARs, INTx, MSI-X. As QEMU's ``hw/pci/pci.c``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from qdevpy.pci import config
+from qdevpy.pci.bar import Bar, Mapped
+from qdevpy.pci.config import ConfigSpace
+from qdevpy.pci.intx import Intx
+from qdevpy.pci.msix import MSIX
+from qdevpy.qdev import property as prop
+from qdevpy.qdev.device import Device
+
+if TYPE_CHECKING:
+    from qdevpy.native.space import AddressSpace
+    from qdevpy.pci.bus import PCIBus
+
+
+class PCIDevice(Device):
+    """Base class of PCI functions.
+
+    :cvar class_code: 24 bits: class, subclass, programming interface
+    :cvar interrupt_pin: 1 for INTA, 0 for none
+    :ivar devfn: slot * 8 + function, once plugged
+    :ivar config: the configuration space
+    :ivar msix: after :meth:`init_msix`
+    """
+
+    type_name: ClassVar[str] = "pci-device"
+    bus_type: ClassVar[str | None] = "PCI"
+    vendor_id: ClassVar[int] = 0
+    device_id: ClassVar[int] = 0
+    revision: ClassVar[int] = 0
+    class_code: ClassVar[int] = 0xFF0000
+    subsystem_vendor_id: ClassVar[int] = 0
+    subsystem_id: ClassVar[int] = 0
+    interrupt_pin: ClassVar[int] = 1
+
+    addr: int | None = prop.pci_devfn(help="slot and function on the bus; default: the next free slot")
+    multifunction: bool = prop.boolean(False, help="function 0 of a device with several functions")
+
+    devfn: int = attrs.field(default=-1, init=False)
+    config: ConfigSpace = attrs.field(factory=ConfigSpace, init=False)
+    bars: list[Bar] = attrs.field(factory=list, init=False)
+    msix: MSIX | None = attrs.field(default=None, init=False)
+    intx: Intx = attrs.field(default=None, init=False)
+
+    @property
+    def bus(self) -> PCIBus:
+        """The bus it is plugged into."""
+        from qdevpy.pci.bus import PCIBus
+
+        assert isinstance(self.parent_bus, PCIBus)
+        return self.parent_bus
+
+    def realize(self) -> None:
+        """As :meth:`Device.realize`, with identity, interrupt pin and address on the bus in place."""
+        space = self.config
+        space.set(config.VENDOR_ID, self.vendor_id, 2)
+        space.set(config.DEVICE_ID, self.device_id, 2)
+        space.set(config.COMMAND, 0, 2, mask=config.COMMAND_WRITABLE)
+        space.set(config.REVISION, self.revision, 1)
+        space.set(config.CLASS, self.class_code, 3)
+        space.set(0x0C, 0, 1, mask=0xFF)  # cache line size
+        space.set(config.HEADER_TYPE, 0x80 if self.multifunction else 0, 1)
+        space.set(config.SUBSYSTEM_VENDOR_ID, self.subsystem_vendor_id, 2)
+        space.set(config.SUBSYSTEM_ID, self.subsystem_id, 2)
+        space.set(config.INTERRUPT_LINE, 0, 1, mask=0xFF)
+        space.set(config.INTERRUPT_PIN, self.interrupt_pin, 1)
+        self.intx = Intx(self.bus.lines)
+        self.cleanup.callback(self._let_go)
+        super().realize()
+        self.bus.route(self)
+
+    def _let_go(self) -> None:
+        for bar in self.bars:
+            bar.unmap()
+        self.bars.clear()
+        self.intx.set(False)
+        if self.msix is not None:
+            self.msix.close()
+
+    # -- for subclasses, in do_realize
+
+    def register_bar(
+        self,
+        index: int,
+        kind: str,
+        size: int,
+        *,
+        read: Callable[[int, int], int] | None = None,
+        write: Callable[[int, int, int], None] | None = None,
+        on_map: Callable[[AddressSpace, str, int], list[Mapped]] | None = None,
+        on_unmap: Callable[[], None] | None = None,
+    ) -> Bar:
+        """Declare a BAR: either READ and WRITE serve all of it, or ON_MAP maps its parts itself.
+
+        :param kind: ``io``, ``mem`` or ``mem64`` (takes the next index, too)
+        :param size: bytes, a power of two
+        """
+
+        def map_whole(space: AddressSpace, bus: str, base: int) -> list[Mapped]:
+            assert read is not None
+            assert write is not None
+            return [space.map(bus, base, size, read, write)]
+
+        bar = Bar(index, kind, size, on_map or map_whole, on_unmap)
+        bar.declare(self.config)
+        self.bars.append(bar)
+        return bar
+
+    def init_msix(self, vectors: int, bar: int) -> MSIX:
+        """Offer MSI-X with its table and pending bits alone in memory BAR number BAR."""
+        self.msix = MSIX(self.config, vectors, bar, self.machine.accel)
+        self.register_bar(bar, "mem", max(4096, self.msix.size), read=self.msix.read, write=self.msix.write)
+        return self.msix
+
+    # -- the function's side of the bus
+
+    @property
+    def bus_master(self) -> bool:
+        """Whether the driver lets the function access memory."""
+        return bool(self.config.get(config.COMMAND, 2) & config.COMMAND_MASTER)
+
+    def set_intx(self, level: bool) -> None:
+        """Assert or release the interrupt pin; the command register may disable it. Any thread."""
+        self.intx.set(level)
+
+    def config_read(self, offset: int, size: int) -> int:
+        """The guest reads its configuration space."""
+        if offset <= config.STATUS < offset + size:
+            status = self.config.get(config.STATUS, 2) & ~config.STATUS_INTERRUPT
+            self.config.set(config.STATUS, status | (config.STATUS_INTERRUPT if self.intx.level else 0), 2)
+        return self.config.get(offset, size)
+
+    def config_write(self, offset: int, value: int, size: int) -> None:
+        """The guest writes its configuration space."""
+        before = self.config.get(config.COMMAND, 2)
+        self.config.write(offset, value, size)
+        after = self.config.get(config.COMMAND, 2)
+        if offset < 0x28:
+            for bar in self.bars:
+                bar.update(self.config, self.machine.space)
+        if self.msix is not None:
+            self.msix.config_written()
+        if before != after:
+            self.intx.disable(bool(after & config.COMMAND_INTX_DISABLE))
+            self.command_changed(before, after)
+        self.config_written(offset, size)
+
+    def config_written(self, offset: int, size: int) -> None:
+        """Override: after any write of the guest's."""
+
+    def command_changed(self, old: int, new: int) -> None:
+        """Override: the command register went from OLD to NEW; BARs have moved already."""
+
+    def reset(self) -> None:
+        """As after power-on: nothing decoded, no interrupts, the device's own part last to first."""
+        super().reset()
+        self.config.set(config.COMMAND, 0, 2)
+        for bar in self.bars:
+            bar.unmap()
+            bar.declare(self.config)
+        self.config.set(config.INTERRUPT_LINE, 0, 1)
+        self.intx.set(False)
+        self.intx.disable(False)
+        if self.msix is not None:
+            self.msix.reset()
+
+    def describe(self) -> list[str]:
+        """Class, address and BARs as QEMU's ``info qtree`` prints them."""
+        lines = [
+            f"class {self.class_code:06x}, addr {0:02x}:{self.devfn >> 3:02x}.{self.devfn & 7}, "
+            f"pci id {self.config.get(0, 2):04x}:{self.config.get(2, 2):04x} "
+            f"(sub {self.config.get(0x2C, 2):04x}:{self.config.get(0x2E, 2):04x})"
+        ]
+        for bar in self.bars:
+            base = (1 << 64) - 1 if bar.base is None else bar.base
+            end = (base + bar.size - 1) & ((1 << 64) - 1)
+            lines.append(f"bar {bar.index}: {'i/o' if bar.kind == 'io' else 'mem'} at {base:#x} [{end:#x}]")
+        return lines

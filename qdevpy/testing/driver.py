@@ -1,0 +1,480 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver's side of virtio-pci, in Python: what a guest's driver does, through the same registers.
+
+::
+
+    driver = ModernDriver(machine, proxy)        # or LegacyDriver
+    driver.start(features=...)                   # reset ... DRIVER_OK
+    queue = driver.queues[0]
+    head = queue.add(readable=[b"..."], writable=[512])
+    queue.kick()
+    written = queue.wait(head)
+    data = queue.read(head)
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from qdevpy.pci import config
+from qdevpy.virtio import defs, pci_legacy, pci_modern
+
+if TYPE_CHECKING:
+    from qdevpy.pci.device import PCIDevice
+    from qdevpy.testing.machine import FakeMachine
+
+PAGE = 4096
+NEXT, WRITE, INDIRECT = 1, 2, 4
+#: where the tests' drivers put BARs
+IO_BASE = 0xC000
+MEMORY_BASE = 0xFE000000
+
+
+class GuestAllocator:
+    """Hands out guest memory, upwards; nothing is given back."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.next = start
+        self.end = end
+
+    def take(self, size: int, align: int = 16) -> int:
+        """Guest-physical address of SIZE bytes."""
+        address = (self.next + align - 1) & ~(align - 1)
+        assert address + size <= self.end, "out of guest memory"
+        self.next = address + size
+        return address
+
+
+@attrs.define
+class Chain:
+    """A chain that was offered.
+
+    :ivar writable: ``(address, length)`` of each buffer for the device to write
+    """
+
+    head: int
+    descriptors: list[int]
+    writable: list[tuple[int, int]]
+
+
+class DriverQueue:
+    """One split virtqueue, driver's side.
+
+    :param size: entries
+    :param base: address where everything is laid out as the legacy interface wants it
+    """
+
+    def __init__(self, driver: PCIDriver, index: int, size: int) -> None:
+        self.driver = driver
+        self.memory = driver.machine.memory
+        self.index = index
+        self.size = size
+        self.desc = driver.allocator.take(16 * size + 6 + 2 * size + PAGE + 6 + 8 * size, PAGE)
+        self.avail = self.desc + 16 * size
+        self.used = (self.avail + 6 + 2 * size + PAGE - 1) & ~(PAGE - 1)
+        self.free = list(range(size))
+        self.avail_idx = 0
+        self.seen = 0
+        self.chains: dict[int, Chain] = {}
+        self.done: dict[int, int] = {}
+        self.order: list[int] = []
+
+    # -- offering
+
+    def add(self, readable: Sequence[bytes] = (), writable: Sequence[int] = (), *, indirect: bool = False) -> int:
+        """Copy READABLE buffers in, make room for WRITABLE ones, and offer the chain; its head."""
+        buffers = [(self._put(data), len(data), 0) for data in readable]
+        room = [(self.driver.allocator.take(max(length, 1)), length) for length in writable]
+        buffers += [(address, length, WRITE) for address, length in room]
+        return self.add_raw(buffers, room, indirect=indirect)
+
+    def add_raw(
+        self, buffers: Sequence[tuple[int, int, int]], room: Sequence[tuple[int, int]] = (), *, indirect: bool = False
+    ) -> int:
+        """Offer ``(address, length, flags)`` as they are, sound or not."""
+        if indirect:
+            table = self.driver.allocator.take(16 * len(buffers))
+            self._write_table(table, buffers, range(len(buffers)))
+            buffers = [(table, 16 * len(buffers), INDIRECT)]
+        descriptors = [self.free.pop(0) for _ in buffers]
+        self._write_table(self.desc, buffers, descriptors)
+        self.chains[descriptors[0]] = Chain(descriptors[0], descriptors, list(room))
+        self.offer(descriptors[0])
+        return descriptors[0]
+
+    def _put(self, data: bytes) -> int:
+        address = self.driver.allocator.take(max(len(data), 1))
+        self.memory.write(address, data)
+        return address
+
+    def _write_table(self, table: int, buffers: Sequence[tuple[int, int, int]], indices: Sequence[int]) -> None:
+        for i, (address, length, flags) in enumerate(buffers):
+            last = i == len(buffers) - 1
+            following = 0 if last else indices[i + 1]
+            entry = struct.pack("<QIHH", address, length, flags if last else flags | NEXT, following)
+            self.memory.write(table + 16 * indices[i], entry)
+
+    def offer(self, head: int) -> None:
+        """Put HEAD into the available ring and raise its index."""
+        self._store(self.avail + 4 + 2 * (self.avail_idx % self.size), head)
+        self.avail_idx = (self.avail_idx + 1) & 0xFFFF
+        self._store(self.avail + 2, self.avail_idx)
+
+    def kick(self) -> None:
+        """Write the notify register, always."""
+        self.driver.notify(self.index)
+
+    def kick_if_wanted(self) -> bool:
+        """Write the notify register where the device asks for it (without EVENT_IDX)."""
+        wanted = not self._load(self.used) & 1
+        if wanted:
+            self.kick()
+        return wanted
+
+    # -- collecting
+
+    def collect(self) -> int:
+        """Take what the device has used since last time; how many chains."""
+        count = 0
+        while self.seen != self._load(self.used + 2):
+            head, length = struct.unpack("<II", self.memory.read(self.used + 4 + 8 * (self.seen % self.size), 8))
+            self.seen = (self.seen + 1) & 0xFFFF
+            self.done[head] = length
+            self.order.append(head)
+            self.free += self.chains[head].descriptors
+            count += 1
+        return count
+
+    @property
+    def used_index(self) -> int:
+        """The device's used index, as it is in memory now."""
+        return self._load(self.used + 2)
+
+    def wait(self, head: int, timeout: float = 10.0) -> int:
+        """Bytes that the device says it wrote into chain HEAD; runs the main loop meanwhile.
+
+        :raises TimeoutError: it is not used in time
+        """
+        what = f"queue {self.index}: chain {head}"
+        self.driver.machine.wait_for(lambda: self.collect() >= 0 and head in self.done, what, timeout)
+        return self.done.pop(head)
+
+    def read(self, head: int) -> bytes:
+        """The writable buffers of a chain, joined."""
+        return b"".join(self.memory.read(address, length) for address, length in self.chains[head].writable)
+
+    def request(
+        self, readable: Sequence[bytes] = (), writable: Sequence[int] = (), *, indirect: bool = False
+    ) -> tuple[int, bytes]:
+        """Offer, kick, wait: bytes written, and the writable buffers."""
+        head = self.add(readable, writable, indirect=indirect)
+        self.kick()
+        written = self.wait(head)
+        return written, self.read(head)
+
+    # -- event suppression (2.7.7, 2.7.10)
+
+    def set_used_event(self, index: int) -> None:
+        """Interrupt when the used index passes INDEX (EVENT_IDX)."""
+        self._store(self.avail + 4 + 2 * self.size, index & 0xFFFF)
+
+    @property
+    def avail_event(self) -> int:
+        """Kick when the available index passes this (EVENT_IDX)."""
+        return self._load(self.used + 4 + 8 * self.size)
+
+    def set_no_interrupt(self, no: bool) -> None:
+        """VIRTQ_AVAIL_F_NO_INTERRUPT."""
+        self._store(self.avail, int(no))
+
+    def _load(self, address: int) -> int:
+        return int.from_bytes(self.memory.read(address, 2), "little")
+
+    def _store(self, address: int, value: int) -> None:
+        self.memory.write(address, value.to_bytes(2, "little"))
+
+
+class PCIDriver:
+    """What both register interfaces share: finding BARs, MSI-X, interrupts.
+
+    :param proxy: the function; it is brought into I/O, memory and bus master mode
+    """
+
+    def __init__(self, machine: FakeMachine, proxy: PCIDevice) -> None:
+        self.machine = machine
+        self.proxy = proxy
+        self.bus = machine.pci
+        self.devfn = proxy.devfn
+        self.allocator = GuestAllocator(0x10000 + (self.devfn >> 3) * 0x80000, machine.memory_size)
+        self.queues: list[DriverQueue] = []
+        self.bars = self._place_bars()
+        self.set_command(config.COMMAND_IO | config.COMMAND_MEMORY | config.COMMAND_MASTER)
+
+    # -- configuration space
+
+    def config_read(self, offset: int, size: int) -> int:
+        """A configuration cycle."""
+        with self.machine.lock:
+            return self.bus.config_read(self.devfn, offset, size)
+
+    def config_write(self, offset: int, value: int, size: int) -> None:
+        """A configuration cycle."""
+        with self.machine.lock:
+            self.bus.config_write(self.devfn, offset, value, size)
+
+    def set_command(self, command: int) -> None:
+        """Write the command register."""
+        self.config_write(config.COMMAND, command, 2)
+
+    def _place_bars(self) -> dict[int, tuple[str, int]]:
+        """Size and place every BAR: ``{index: (bus, base)}``."""
+        placed: dict[int, tuple[str, int]] = {}
+        io = IO_BASE + (self.devfn >> 3) * 0x100
+        memory = MEMORY_BASE + (self.devfn >> 3) * 0x100000
+        index = 0
+        while index < 6:
+            offset = config.BAR0 + 4 * index
+            flags = self.config_read(offset, 4) & 0xF
+            self.config_write(offset, 0xFFFFFFFF, 4)
+            sized = self.config_read(offset, 4)
+            step = 2 if not flags & 1 and flags & 4 else 1
+            if sized:
+                size = ~(sized & (~3 if flags & 1 else ~15)) + 1 & (0xFFFF if flags & 1 else 0xFFFFFFFF)
+                base = io if flags & 1 else memory
+                base = (base + size - 1) & ~(size - 1)
+                self.config_write(offset, base, 4)
+                if step == 2:
+                    self.config_write(offset + 4, 0, 4)
+                placed[index] = ("pio" if flags & 1 else "mmio", base)
+                if flags & 1:
+                    io = base + size
+                else:
+                    memory = base + size
+            index += step
+        return placed
+
+    def capabilities(self, identifier: int) -> list[int]:
+        """Offsets of the capabilities of that id, in the order of the list."""
+        found, offset = [], self.config_read(config.CAPABILITIES, 1)
+        while offset:
+            if self.config_read(offset, 1) == identifier:
+                found.append(offset)
+            offset = self.config_read(offset + 1, 1)
+        return found
+
+    def bar_read(self, bar: int, offset: int, size: int) -> int:
+        """A register, relative to its BAR."""
+        bus, base = self.bars[bar]
+        return self.machine.space.read(bus, base + offset, size)
+
+    def bar_write(self, bar: int, offset: int, value: int, size: int) -> None:
+        """A register, relative to its BAR."""
+        bus, base = self.bars[bar]
+        self.machine.space.write(bus, base + offset, value, size)
+
+    # -- interrupts
+
+    def enable_msix(self) -> None:
+        """Switch MSI-X on, vector N unmasked with data N."""
+        (capability,) = self.capabilities(0x11)
+        vectors = (self.config_read(capability + 2, 2) & 0x7FF) + 1
+        bar = self.config_read(capability + 4, 4) & 7
+        for vector in range(vectors):
+            for offset, value in ((0, 0xFEE00000), (4, 0), (8, vector), (12, 0)):
+                self.bar_write(bar, vector * 16 + offset, value, 4)
+        self.config_write(capability + 2, 0x8000, 2)
+
+    def interrupts(self, vector: int) -> int:
+        """How often VECTOR fired since last asked, as the accelerator would deliver it now."""
+        for fd, message in self.machine.accelerator.irqfds.values():
+            if message.data == vector:
+                return os.eventfd_read(fd) if select.select([fd], [], [], 0)[0] else 0
+        return 0
+
+    @property
+    def intx_level(self) -> bool:
+        """Level of the function's interrupt line."""
+        gsi = self.bus.intx_router(self.devfn >> 3, 1)
+        return self.machine.accelerator.gsi_levels.get(gsi, False)
+
+    # -- what the two interfaces differ in
+
+    def notify(self, index: int) -> None:
+        """Kick queue INDEX."""
+        raise NotImplementedError
+
+    def start(self, features: int = 0, *, msix: bool = False, queues: int | None = None) -> None:
+        """Reset, negotiate FEATURES, set up all queues (or the first QUEUES), DRIVER_OK."""
+        raise NotImplementedError
+
+
+class LegacyDriver(PCIDriver):
+    """Through BAR 0 (4.1.4.10)."""
+
+    def read(self, register: int, size: int) -> int:
+        """A register of the header."""
+        return self.bar_read(0, register, size)
+
+    def write(self, register: int, value: int, size: int) -> None:
+        """A register of the header."""
+        self.bar_write(0, register, value, size)
+
+    @property
+    def offered(self) -> int:
+        """Features that the device offers."""
+        return self.read(pci_legacy.HOST_FEATURES, 4)
+
+    @property
+    def status(self) -> int:
+        """Device status."""
+        return self.read(pci_legacy.STATUS, 1)
+
+    def set_status(self, status: int) -> None:
+        """Device status; 0 resets."""
+        self.write(pci_legacy.STATUS, status, 1)
+
+    def read_isr(self) -> int:
+        """Interrupt status; clears it."""
+        return self.read(pci_legacy.ISR, 1)
+
+    def read_config(self, offset: int, size: int) -> int:
+        """The device's configuration space."""
+        assert isinstance(self.proxy.msix, object)
+        start = 24 if self.proxy.msix is not None and self.proxy.msix.enabled else 20
+        return self.read(start + offset, size)
+
+    def write_config(self, offset: int, value: int, size: int) -> None:
+        """The device's configuration space."""
+        start = 24 if self.proxy.msix is not None and self.proxy.msix.enabled else 20
+        self.write(start + offset, value, size)
+
+    def notify(self, index: int) -> None:
+        """A word to the notify register."""
+        self.write(pci_legacy.QUEUE_NOTIFY, index, 2)
+
+    def setup_queue(self, index: int) -> DriverQueue:
+        """Select, size, PFN."""
+        self.write(pci_legacy.QUEUE_SEL, index, 2)
+        queue = DriverQueue(self, index, self.read(pci_legacy.QUEUE_NUM, 2))
+        self.write(pci_legacy.QUEUE_PFN, queue.desc // PAGE, 4)
+        return queue
+
+    def start(self, features: int = 0, *, msix: bool = False, queues: int | None = None) -> None:
+        """As :meth:`PCIDriver.start`; queue N has vector N + 1, config vector 0."""
+        self.set_status(0)
+        self.set_status(defs.STATUS_ACKNOWLEDGE | defs.STATUS_DRIVER)
+        self.write(pci_legacy.GUEST_FEATURES, features, 4)
+        if msix:
+            self.enable_msix()
+            self.write(pci_legacy.CONFIG_VECTOR, 0, 2)
+        self.queues = []
+        while queues is None or len(self.queues) < queues:
+            self.write(pci_legacy.QUEUE_SEL, len(self.queues), 2)
+            if not self.read(pci_legacy.QUEUE_NUM, 2):
+                break
+            self.queues.append(self.setup_queue(len(self.queues)))
+            if msix:
+                self.write(pci_legacy.QUEUE_VECTOR, len(self.queues), 2)
+        self.set_status(defs.STATUS_ACKNOWLEDGE | defs.STATUS_DRIVER | defs.STATUS_DRIVER_OK)
+
+
+class ModernDriver(PCIDriver):
+    """Through the structures that capabilities point at (4.1.4)."""
+
+    def __init__(self, machine: FakeMachine, proxy: PCIDevice) -> None:
+        super().__init__(machine, proxy)
+        self.structures: dict[int, tuple[int, int]] = {}
+        for at in self.capabilities(9):
+            kind, bar = self.config_read(at + 3, 1), self.config_read(at + 4, 1)
+            self.structures.setdefault(kind, (bar, self.config_read(at + 8, 4)))
+            if kind == pci_modern.CAP_NOTIFY and self.structures[kind][0] == bar:
+                self.multiplier = self.config_read(at + 16, 4)
+
+    def read(self, register: int, size: int, structure: int = pci_modern.CAP_COMMON) -> int:
+        """A register of a structure."""
+        bar, offset = self.structures[structure]
+        return self.bar_read(bar, offset + register, size)
+
+    def write(self, register: int, value: int, size: int, structure: int = pci_modern.CAP_COMMON) -> None:
+        """A register of a structure."""
+        bar, offset = self.structures[structure]
+        self.bar_write(bar, offset + register, value, size)
+
+    @property
+    def offered(self) -> int:
+        """Features that the device offers."""
+        value = 0
+        for half in (0, 1):
+            self.write(pci_modern.DEVICE_FEATURE_SELECT, half, 4)
+            value |= self.read(pci_modern.DEVICE_FEATURE, 4) << 32 * half
+        return value
+
+    @property
+    def status(self) -> int:
+        """Device status."""
+        return self.read(pci_modern.DEVICE_STATUS, 1)
+
+    def set_status(self, status: int) -> None:
+        """Device status; 0 resets."""
+        self.write(pci_modern.DEVICE_STATUS, status, 1)
+
+    def read_isr(self) -> int:
+        """Interrupt status; clears it."""
+        return self.read(0, 1, pci_modern.CAP_ISR)
+
+    def read_config(self, offset: int, size: int) -> int:
+        """The device's configuration space."""
+        return self.read(offset, size, pci_modern.CAP_DEVICE)
+
+    def write_config(self, offset: int, value: int, size: int) -> None:
+        """The device's configuration space."""
+        self.write(offset, value, size, pci_modern.CAP_DEVICE)
+
+    def notify(self, index: int) -> None:
+        """A word to the queue's notify register."""
+        self.write(index * self.multiplier, index, 2, pci_modern.CAP_NOTIFY)
+
+    def setup_queue(self, index: int, size: int | None = None) -> DriverQueue:
+        """Select, size, addresses, enable."""
+        self.write(pci_modern.QUEUE_SELECT, index, 2)
+        if size is not None:
+            self.write(pci_modern.QUEUE_SIZE, size, 2)
+        queue = DriverQueue(self, index, self.read(pci_modern.QUEUE_SIZE, 2))
+        for register, address in (
+            (pci_modern.QUEUE_DESC, queue.desc), (pci_modern.QUEUE_DRIVER, queue.avail), (pci_modern.QUEUE_DEVICE, queue.used),
+        ):  # fmt: skip
+            self.write(register, address & 0xFFFFFFFF, 4)
+            self.write(register + 4, address >> 32, 4)
+        self.write(pci_modern.QUEUE_ENABLE, 1, 2)
+        return queue
+
+    def negotiate(self, features: int) -> bool:
+        """Reset and go as far as FEATURES_OK; whether the device agrees."""
+        self.set_status(0)
+        self.set_status(defs.STATUS_ACKNOWLEDGE | defs.STATUS_DRIVER)
+        for half in (0, 1):
+            self.write(pci_modern.DRIVER_FEATURE_SELECT, half, 4)
+            self.write(pci_modern.DRIVER_FEATURE, features >> 32 * half & 0xFFFFFFFF, 4)
+        self.set_status(self.status | defs.STATUS_FEATURES_OK)
+        return bool(self.status & defs.STATUS_FEATURES_OK)
+
+    def start(self, features: int = 0, *, msix: bool = False, queues: int | None = None) -> None:
+        """As :meth:`PCIDriver.start`, with VERSION_1; queue N has vector N + 1, config vector 0."""
+        assert self.negotiate(features | 1 << defs.F_VERSION_1), "FEATURES_OK refused"
+        if msix:
+            self.enable_msix()
+            self.write(pci_modern.CONFIG_VECTOR, 0, 2)
+        count = self.read(pci_modern.NUM_QUEUES, 2) if queues is None else queues
+        self.queues = []
+        for index in range(count):
+            self.write(pci_modern.QUEUE_SELECT, index, 2)
+            if msix:
+                self.write(pci_modern.QUEUE_VECTOR, index + 1, 2)
+            self.queues.append(self.setup_queue(index))
+        self.set_status(self.status | defs.STATUS_DRIVER_OK)

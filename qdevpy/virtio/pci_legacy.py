@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The legacy register interface of virtio-pci (virtio 1.2, 4.1.4.10; virtio 0.9.5): a header in I/O BAR 0."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qdevpy.virtio import defs
+
+if TYPE_CHECKING:
+    from qdevpy.virtio.pci import VirtIOPCI
+    from qdevpy.virtio.queue import VirtQueue
+
+HOST_FEATURES = 0
+GUEST_FEATURES = 4
+QUEUE_PFN = 8
+QUEUE_NUM = 12
+QUEUE_SEL = 14
+QUEUE_NOTIFY = 16
+STATUS = 18
+ISR = 19
+CONFIG_VECTOR = 20
+QUEUE_VECTOR = 22
+
+#: bytes of a page of the queue's address, and the alignment of its used ring (2.7.2)
+PAGE = 4096
+
+
+class LegacyRegisters:
+    """The legacy header of one device, and the device's configuration space behind it."""
+
+    def __init__(self, transport: VirtIOPCI) -> None:
+        self.transport = transport
+        self.reset()
+
+    def reset(self) -> None:
+        """The queue selector."""
+        self.queue_select = 0
+
+    @property
+    def offered(self) -> int:
+        """Features that a legacy driver may have: the low 32 bits."""
+        return self.transport.device.host_features() & 0xFFFFFFFF
+
+    @property
+    def queue(self) -> VirtQueue | None:
+        """The selected queue, or None beyond the last."""
+        queues = self.transport.device.queues
+        return queues[self.queue_select] if self.queue_select < len(queues) else None
+
+    @property
+    def config_offset(self) -> int:
+        """Where the device's configuration starts: vectors are there only while MSI-X is enabled."""
+        msix = self.transport.msix
+        return 24 if msix is not None and msix.enabled else 20
+
+    def read(self, offset: int, size: int) -> int:
+        """A driver's read."""
+        transport, queue = self.transport, self.queue
+        if offset >= self.config_offset:
+            return transport.read_device_config(offset - self.config_offset, size)
+        match offset:
+            case 0:
+                return self.offered
+            case 4:
+                return transport.device.features & 0xFFFFFFFF
+            case 8:
+                return queue.desc // PAGE if queue is not None and queue.enabled else 0
+            case 12:
+                return queue.size_max if queue is not None else 0
+            case 14:
+                return self.queue_select
+            case 18:
+                return transport.device.status
+            case 19:
+                return transport.device.vdev.read_isr()
+            case 20:
+                return transport.config_vector
+            case 22:
+                return queue.vector if queue is not None else defs.NO_VECTOR
+        return 0
+
+    def write(self, offset: int, value: int, size: int) -> None:
+        """A driver's write."""
+        transport, queue = self.transport, self.queue
+        if offset >= self.config_offset:
+            transport.write_device_config(offset - self.config_offset, value, size)
+            return
+        match offset:
+            case 4:
+                self._set_features(value)
+            case 8:
+                self._set_pfn(queue, value & 0xFFFFFFFF)
+            case 14:
+                self.queue_select = value & 0xFFFF
+            case 16:
+                transport.kicked(value & 0xFFFF)
+            case 18:
+                self._set_status(value & 0xFF)
+            case 20:
+                transport.set_config_vector(value & 0xFFFF)
+            case 22 if queue is not None:
+                transport.set_queue_vector(queue, value & 0xFFFF)
+
+    def _set_features(self, value: int) -> None:
+        device = self.transport.device
+        if device.status & defs.STATUS_DRIVER_OK:
+            return  # queues are in use under the old ones
+        device.features = value & self.offered
+        device.features_acked(device.features)
+
+    def _set_pfn(self, queue: VirtQueue | None, page: int) -> None:
+        """2.7.2 layout in one piece; page 0 resets the device (rule 4)."""
+        if page == 0:
+            self.transport.reset_device()
+            return
+        if queue is None or queue.enabled:
+            return
+        queue.size = queue.size_max
+        queue.desc = page * PAGE
+        queue.avail = queue.desc + 16 * queue.size
+        queue.used = (queue.avail + 6 + 2 * queue.size + PAGE - 1) & ~(PAGE - 1)
+        queue.enabled = True
+        self.transport.notifiers.queue_enabled(queue)
+
+    def _set_status(self, status: int) -> None:
+        if status == 0:
+            self.transport.reset_device()
+            return
+        if status & defs.STATUS_DRIVER_OK and not self.transport.bus_master:
+            # Linux before 2.6.34 enables bus mastering only after DRIVER_OK (rule 8)
+            self.transport.bus_master_workaround = True
+        self.transport.device.write_status(status)
