@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from qdevpy.accel.base import BootState, IoEvent, MsiMessage, StopReason
-from qdevpy.accel.kvm import api
+from qdevpy.accel.kvm import accelerator, api
 from qdevpy.accel.kvm.accelerator import KVMAccelerator
+from qdevpy.accel.kvm.doctor import host_report
 from qdevpy.errors import AccelError
 from qdevpy.native.core import ffi, lib
 from qdevpy.native.memory import GuestMemory
@@ -358,3 +359,38 @@ def test_close_while_the_guest_runs_ends_its_thread(guest: Guest) -> None:
     guest.accel.close()
     guest.accel.close()
     assert guest.accel.vcpus == []
+
+
+def test_host_report_measures_this_host() -> None:
+    report = host_report()
+    assert report.problem is None
+    assert report.instructions_per_second is not None
+    assert report.instructions_per_second > 10_000
+    assert all(report.capabilities[name] for name in report.needed)
+    assert any(name.startswith("kvm") for name in report.modules)
+
+
+def test_capability_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "NEEDED", {"KVM_CAP_FLUX": 100_000})
+    with pytest.raises(AccelError, match="lacks KVM_CAP_FLUX"):
+        Guest()
+
+
+@pytest.mark.parametrize(
+    ("stop", "detail", "kind", "words"),
+    [
+        (lib.QD_STOP_SYSTEM, 1, "shutdown", "asked KVM for shutdown"),
+        (lib.QD_STOP_SYSTEM, 3, "crash", "system event 3 (crash)"),
+        (lib.QD_STOP_INTERNAL, 3, "crash", "KVM internal error 3 at RIP 0x1000"),
+        (lib.QD_STOP_FAIL_ENTRY, 0x21, "crash", "hardware reason 0x21"),
+        (lib.QD_STOP_ERRNO, 14, "crash", "KVM_RUN: Bad address"),
+        (lib.QD_STOP_UNKNOWN, 5, "crash", "KVM exit 5"),
+        (lib.QD_STOP_DEBUG, 0, "crash", "debug exit"),
+    ],
+)
+def test_stop_is_described_for_the_user(guest: Guest, stop: int, detail: int, kind: str, words: str) -> None:
+    guest.accel.set_boot_state(REAL)
+    guest.accel.vcpus[0].pointer.detail = detail
+    reason = guest.accel.vcpus[0].describe(stop)
+    assert reason.kind == kind
+    assert words in reason.message

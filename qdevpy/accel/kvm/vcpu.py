@@ -104,13 +104,14 @@ class VCpu:
         """Run until a kick (None) or until it stops by itself."""
         self._fresh = False
         stop = lib.qd_vcpu_run(self.pointer)
-        return None if stop == lib.QD_STOP_REQUESTED else self._reason(stop)
+        return None if stop == lib.QD_STOP_REQUESTED else self.describe(stop)
 
     def kick(self) -> None:
         """Have :meth:`run` return None soon. Any thread."""
         lib.qd_vcpu_kick(self.pointer)
 
-    def _reason(self, stop: int) -> StopReason:
+    def describe(self, stop: int) -> StopReason:
+        """What an ``enum qd_stop`` means to the user; the vCPU has just stopped."""
         detail = int(self.pointer.detail)
         if stop == lib.QD_STOP_SHUTDOWN:
             return StopReason("shutdown", f"vCPU {self.index}: triple fault", self.index)

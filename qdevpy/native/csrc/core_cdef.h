@@ -24,10 +24,25 @@ struct qd_elem {
     ...;
 };
 
+bool qd_vring_need_event(uint16_t event, uint16_t new_idx, uint16_t old);
+void qd_vring_unpop(struct qd_vring *vr);
+size_t qd_iov_read(const struct iovec *iov, unsigned n, size_t offset, void *to, size_t len);
+size_t qd_iov_write(const struct iovec *iov, unsigned n, size_t offset, const void *from, size_t len);
+unsigned qd_iov_slice(const struct iovec *iov, unsigned n, size_t offset, size_t len, struct iovec *to);
+
 /* --- qd_loop.h --- */
 struct qd_loop;
+struct qd_fd {
+    int fd;
+    uint32_t events;
+    void (*ready)(struct qd_fd *self, uint32_t events);
+    void *opaque;
+};
 struct qd_loop *qd_loop_new(const char *name);
 void qd_loop_free(struct qd_loop *loop);
+int qd_loop_add(struct qd_loop *loop, struct qd_fd *handler);
+int qd_loop_mod(struct qd_loop *loop, struct qd_fd *handler);
+void qd_loop_del(struct qd_loop *loop, struct qd_fd *handler);
 void qd_loop_call(struct qd_loop *loop, void (*fn)(void *arg), void *arg);
 
 /* --- qd_queue.h --- */

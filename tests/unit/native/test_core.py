@@ -8,7 +8,7 @@ from qdevpy.native.core import CoreLib, lib
 
 
 def test_typed_view_names_only_what_the_core_has() -> None:
-    names = {name for name in (*vars(CoreLib), *CoreLib.__annotations__) if name.startswith("qd_") or name.startswith("QD_")}
+    names = {name for name in (*vars(CoreLib), *CoreLib.__annotations__) if name.startswith(("qd_", "QD_"))}
     assert len(names) > 50
     assert [name for name in sorted(names) if not hasattr(lib, name)] == []
 
