@@ -205,8 +205,10 @@ def test_shutdown_request_from_another_thread_ends_the_run(build):
     machine = build(device(id="a"))
     machine.reset()
     machine.start()
-    threading.Timer(0, machine.request_shutdown, ("enough", 3)).start()
+    other = threading.Thread(target=machine.request_shutdown, args=("enough", 3))
+    other.start()
     ending = machine.run()
+    other.join()
     machine.request_shutdown("too late", 9)
     assert (ending.reason, ending.status) == ("enough", 3)
     assert machine.state is RunState.SHUTDOWN
@@ -269,5 +271,7 @@ def test_boot_returns_the_guests_status_and_restores_signal_handlers():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_boot_ends_cleanly_on_a_signal(number):
-    threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    timer.start()
     assert boot(define(), ToyRegistry()) == 0
+    timer.join()
