@@ -69,9 +69,12 @@ class ChardevHost:
         for _ in range(20):
             self.loop.run_once(0)
 
+    def close_chardevs(self):
+        while self.opened:
+            self.opened.pop().close()
+
     def close(self):
-        for chardev in reversed(self.opened):
-            chardev.close()
+        self.close_chardevs()
         self.loop.close()
 
 
