@@ -24,7 +24,9 @@ def test_every_key_is_documented() -> None:
 @pytest.mark.parametrize(("section", "name"), TYPES)
 def test_every_option_of_a_back_end_is_documented(section: str, name: str) -> None:
     chapter = PAGE.partition(f"### {section}")[2].partition("\n### ")[0]
-    part = chapter if section == "drives" else re.split(r"^`type: ", chapter.partition(f"`type: {name}`")[2], flags=re.MULTILINE)[0]
+    part = (
+        chapter if section == "drives" else re.split(r"^`type: ", chapter.partition(f"`type: {name}`")[2], flags=re.MULTILINE)[0]
+    )
 
     options = properties_of(load_plugins([]).backend_type(section, name))
 
