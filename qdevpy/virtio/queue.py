@@ -8,6 +8,7 @@ A queue with a :class:`NativeHandler` is served by C on an I/O thread; for any o
 from __future__ import annotations
 
 import enum
+import logging
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from qdevpy.virtio import defs
 if TYPE_CHECKING:
     from qdevpy.native.iothread import IOThread
     from qdevpy.virtio.device import VirtIODevice
+
+log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -238,8 +241,13 @@ class VirtQueue:
             self._handle_output()
 
     def _handle_output(self) -> None:
-        if self.device.broken is None:
+        if self.device.broken is not None:
+            return
+        try:
             self.device.handle_output(self)
+        except Exception as error:  # somebody's device: it fails alone (ARCHITECTURE.md), and says so
+            log.exception("%s: %s: in handle_output", self.device.label, self.label)
+            self.device.mark_broken(f"{self.label}: {type(error).__name__}: {error}")
 
     # -- chains, for handlers in Python
 
