@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vring.h"
+
+#define DESC_F_NEXT 1u
+#define DESC_F_WRITE 2u
+#define AVAIL_F_NO_INTERRUPT 1u
+#define USED_F_NO_NOTIFY 1u
+
+void vring_init(struct vring *ring, u16 index, u16 size, bool event_idx)
+{
+    u64 driver_part = 16ull * size + 6 + 2ull * size;
+    u64 used_offset = (driver_part + VRING_ALIGN - 1) & ~(u64)(VRING_ALIGN - 1);
+    u8 *memory = allocate(used_offset + 6 + 8ull * size, VRING_ALIGN);
+    *ring = (struct vring){
+        .index = index,
+        .size = size,
+        .event_idx = event_idx,
+        .desc = (struct vring_desc *)memory,
+        .avail = (struct vring_avail *)(memory + 16u * size),
+        .used = (struct vring_used *)(memory + used_offset),
+        .tokens = allocate(sizeof(void *) * size, sizeof(void *)),
+        .free_count = size,
+    };
+    for (u16 i = 0; i < size; i++)
+        ring->desc[i].next = (u16)(i + 1);
+    /* With EVENT_IDX the flag means nothing and used_event decides; 0 there asks for one interrupt that nobody
+     * takes, and vring_take keeps it behind from then on. */
+    ring->avail->flags = AVAIL_F_NO_INTERRUPT;
+}
+
+static volatile u16 *used_event(struct vring *ring) { return &ring->avail->ring[ring->size]; }
+
+static u16 avail_event(const struct vring *ring) { return *(volatile u16 *)&ring->used->ring[ring->size]; }
+
+bool vring_offer(struct vring *ring, const struct segment *segments, unsigned out, unsigned in, void *token)
+{
+    unsigned count = out + in;
+    if (count == 0 || count > ring->free_count)
+        return false;
+    u16 head = ring->free_head, at = head;
+    struct vring_desc *last = NULL;
+    for (unsigned i = 0; i < count; i++) {
+        last = &ring->desc[at];
+        last->address = (u64)segments[i].data;
+        last->length = segments[i].length;
+        last->flags = (u16)(DESC_F_NEXT | (i < out ? 0 : DESC_F_WRITE));
+        at = last->next;
+    }
+    last->flags &= (u16)~DESC_F_NEXT;
+    ring->free_head = at;
+    ring->free_count = (u16)(ring->free_count - count);
+    ring->tokens[head] = token;
+    ring->avail->ring[ring->avail_index % ring->size] = head;
+    compiler_barrier(); /* 2.7.13.2.1: the entry before the index; x86 keeps stores in order */
+    ring->avail->index = ++ring->avail_index;
+    return true;
+}
+
+bool vring_kick_wanted(struct vring *ring)
+{
+    u16 before = ring->kicked_index, now = ring->avail_index;
+    ring->kicked_index = now;
+    full_barrier(); /* 2.7.13.4.1: our index before the device's wish; pairs with the device's, the other way round */
+    if (ring->event_idx)
+        return (u16)(now - avail_event(ring) - 1) < (u16)(now - before);
+    return now != before && !(ring->used->flags & USED_F_NO_NOTIFY);
+}
+
+void vring_notify(const struct vring *ring)
+{
+    compiler_barrier();
+    if (ring->notify_is_port)
+        out16((u16)ring->notify_address, ring->index);
+    else
+        write16(ring->notify_address, ring->index);
+}
+
+bool vring_notify_watched(const struct vring *ring)
+{
+    u32 seen;
+    if (ring->notify_is_port)
+        __asm__ volatile("outw %w1, %w2\n\tmovzwl %3, %0"
+                         : "=r"(seen)
+                         : "a"(ring->index), "d"((u16)ring->notify_address), "m"(ring->used->index)
+                         : "memory");
+    else
+        __asm__ volatile("movw %w1, (%2)\n\tmovzwl %3, %0"
+                         : "=&r"(seen)
+                         : "r"(ring->index), "r"(ring->notify_address), "m"(ring->used->index)
+                         : "memory");
+    return seen == ring->avail_index;
+}
+
+void *vring_take(struct vring *ring, u32 *written)
+{
+    if (!vring_has_used(ring))
+        return NULL;
+    compiler_barrier(); /* the index before the entry; x86 keeps loads in order */
+    const volatile struct vring_used_element *used = &ring->used->ring[ring->used_index % ring->size];
+    u32 head = used->id;
+    if (written != NULL)
+        *written = used->length;
+    ring->used_index++;
+    if (ring->event_idx)
+        *used_event(ring) = (u16)(ring->used_index - 1); /* an index that has passed: no interrupt */
+    if (head >= ring->size || ring->tokens[head] == NULL) {
+        say("queue %u: the device used chain %u, which it was not given\n", ring->index, head);
+        return NULL;
+    }
+    u32 tail = head;
+    u16 count = 1;
+    while (ring->desc[tail].flags & DESC_F_NEXT) {
+        tail = ring->desc[tail].next;
+        count++;
+    }
+    ring->desc[tail].next = ring->free_head;
+    ring->free_head = (u16)head;
+    ring->free_count = (u16)(ring->free_count + count);
+    void *token = ring->tokens[head];
+    ring->tokens[head] = NULL;
+    return token;
+}

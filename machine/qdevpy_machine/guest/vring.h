@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The driver's side of a split virtqueue (virtio 1.2, 2.7), polled: the device is asked for no interrupts. */
+#ifndef DEMO_VRING_H
+#define DEMO_VRING_H
+
+#include "base.h"
+
+#define VRING_ALIGN 4096u /* 2.7.2: what the legacy layout wants between its driver's and device's part */
+
+struct vring_desc {
+    u64 address;
+    u32 length;
+    u16 flags, next;
+};
+
+struct vring_avail {
+    u16 flags, index, ring[];
+};
+
+struct vring_used_element {
+    u32 id, length;
+};
+
+struct vring_used {
+    u16 flags, index;
+    struct vring_used_element ring[];
+};
+
+struct segment {
+    void *data;
+    u32 length;
+};
+
+struct vring {
+    u16 index, size;
+    bool event_idx;
+    bool notify_is_port;
+    u64 notify_address; /* where to write the queue's index to kick */
+    struct vring_desc *desc;
+    volatile struct vring_avail *avail;
+    volatile struct vring_used *used;
+    void **tokens; /* by head: what the caller wants back */
+    u16 free_head, free_count;
+    u16 avail_index;  /* of what has been offered */
+    u16 kicked_index; /* avail_index at the last decision whether to kick */
+    u16 used_index;   /* of what has been taken back */
+};
+
+/* Allocate rings of SIZE entries in the legacy layout, which is a modern one too. */
+void vring_init(struct vring *ring, u16 index, u16 size, bool event_idx);
+
+/* Offer a chain: OUT segments that the device reads, then IN segments that it writes. False: no room. */
+bool vring_offer(struct vring *ring, const struct segment *segments, unsigned out, unsigned in, void *token);
+
+/* Whether the device wants a kick for what has been offered since this was asked last (2.7.10). */
+bool vring_kick_wanted(struct vring *ring);
+
+/* Kick, unconditionally. */
+void vring_notify(const struct vring *ring);
+
+/* Kick, and read the used index with the very next instruction: whether the device has used every buffer by then. */
+bool vring_notify_watched(const struct vring *ring);
+
+static inline void vring_kick(struct vring *ring)
+{
+    if (vring_kick_wanted(ring))
+        vring_notify(ring);
+}
+
+static inline bool vring_has_used(const struct vring *ring)
+{
+    return ring->used->index != ring->used_index;
+}
+
+/* Take back a used chain: its token, and what the device has written of it. NULL: nothing there. */
+void *vring_take(struct vring *ring, u32 *written);
+
+#endif
