@@ -14,11 +14,11 @@ from pathlib import Path
 
 GUEST = Path(__file__).resolve().parent / "qdevpy_machine" / "guest"
 
-FLAGS = [
-    "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-nostdlib", "-ffreestanding", "-no-pie", "-fno-pic", "-m64",
-    "-march=x86-64", "-mgeneral-regs-only", "-mno-red-zone", "-mcmodel=small", "-fno-stack-protector", "-fcf-protection=none",
-    "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,max-page-size=4096",
-]  # fmt: skip
+FLAGS = shlex.split("""
+    -std=gnu11 -O2 -Wall -Wextra -Werror -m64 -march=x86-64 -mgeneral-regs-only -mno-red-zone -mcmodel=small
+    -ffreestanding -fno-pic -fno-stack-protector -fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none
+    -static -nostdlib -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,max-page-size=4096
+""")
 
 
 def build(target: Path = GUEST / "demo.elf") -> Path:

@@ -6,6 +6,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "drives": {"drive": "qdevpy.backend.drive:Drive"},
     "netdevs": {
         "dgram": "qdevpy.backend.netdev_dgram:DgramNetDev",
+        "hubport": "qdevpy.backend.netdev_hub:HubPortNetDev",
         "null": "qdevpy.backend.netdev_null:NullNetDev",
         "stream": "qdevpy.backend.netdev_stream:StreamNetDev",
         "tap": "qdevpy.backend.netdev_tap:TapNetDev",

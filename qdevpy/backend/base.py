@@ -19,7 +19,7 @@ class Backend(Object):
     """Base class of back ends. ``id`` is the entry's name.
 
     :cvar section: ``drives``, ``netdevs`` or ``chardevs``
-    :cvar required: options that must be given (``file``); checked when the definition is read
+    :cvar required: options that must be given (``file``), alternatives with ``|`` between; checked when the definition is read
     :ivar user: the label of the device that took it; a back end serves one device
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drives: an image file or a block device of the host, as a disk's contents."""
+"""Drives: an image file, a block device of the host, or memory, as a disk's contents."""
 
 from __future__ import annotations
 
@@ -69,11 +69,12 @@ class Drive(Backend):
     """
 
     type_name: ClassVar[str] = "drive"
-    description: ClassVar[str] = "an image file or a block device"
+    description: ClassVar[str] = "an image file or a block device; or an empty disk in memory"
     section: ClassVar[str] = "drives"
-    required: ClassVar[Sequence[str]] = ("file",)
+    required: ClassVar[Sequence[str]] = ("file|scratch",)
 
     file: str | None = prop.path(must_exist=True, help="image file or block device")
+    scratch: int = prop.size(0, help="instead of file: bytes of an empty disk in memory, lost at the end")
     format: str = prop.declare(_Format("str", ("raw",)), "raw", help="format of the image")
     readonly: bool = prop.boolean(help="open it read-only; the guest gets a read-only disk")
     aio: str = prop.declare(_Aio("BlockdevAioOptions", ("threads", "io_uring")), "threads", help="how I/O is done")
@@ -91,37 +92,57 @@ class Drive(Backend):
     block_size: int = attrs.field(default=512, init=False)
     request_alignment: int = attrs.field(default=1, init=False)
 
+    @property
+    def _where(self) -> str:
+        return self.file or "scratch disk"
+
     def _error(self, what: str, advice: str | None = None) -> BackendError:
-        return BackendError(f"drive '{self.name}': {self.file}: {what}" + (f"; {advice}" if advice else ""))
+        return BackendError(f"drive '{self.name}': {self._where}: {what}" + (f"; {advice}" if advice else ""))
 
     def open(self) -> None:
         """Open the image and find out its size.
 
         :raises BackendError: missing, not permitted, not a file or block device, no O_DIRECT there
         """
-        if not self.file:
-            raise BackendError(f"drive '{self.name}': file is not set; write the path of an image or of a block device")
-        self._check_sort()
-        flags = os.O_CLOEXEC | (os.O_RDONLY if self.readonly else os.O_RDWR)
-        if self.cache_direct:
-            flags |= os.O_DIRECT
-        try:
-            self.fd = os.open(self.file, flags)
-        except OSError as error:
-            if error.errno == errno.EINVAL and self.cache_direct:
-                raise self._error("its file system has no O_DIRECT", "set cache: {direct: off}") from None
-            raise self._error(error.strerror or str(error), _ADVICE.get(error.errno or 0)) from None
+        if self.scratch and self.file:
+            raise BackendError(f"drive '{self.name}': file and scratch are both set; leave one of them out")
+        if self.scratch:
+            self._make_scratch()
+        elif self.file:
+            self._open_file(self.file)
+        else:
+            raise BackendError(
+                f"drive '{self.name}': file is not set; write the path of an image or of a block device, "
+                "or scratch: SIZE for an empty disk in memory"
+            )
         try:
             self._examine()
         except BaseException:
             self.close()
             raise
 
-    def _check_sort(self) -> None:
-        """Before opening it, since opening a FIFO would wait for a writer."""
-        assert self.file is not None
+    def _open_file(self, path: str) -> None:
+        self._check_sort(path)
+        flags = os.O_CLOEXEC | (os.O_RDONLY if self.readonly else os.O_RDWR)
+        if self.cache_direct:
+            flags |= os.O_DIRECT
         try:
-            mode = os.stat(self.file).st_mode
+            self.fd = os.open(path, flags)
+        except OSError as error:
+            if error.errno == errno.EINVAL and self.cache_direct:
+                raise self._error("its file system has no O_DIRECT", "set cache: {direct: off}") from None
+            raise self._error(error.strerror or str(error), _ADVICE.get(error.errno or 0)) from None
+
+    def _make_scratch(self) -> None:
+        if self.cache_direct:
+            raise BackendError(f"drive '{self.name}': a scratch disk has no O_DIRECT; set cache: {{direct: off}}")
+        self.fd = os.memfd_create(f"drive-{self.name}", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, self.scratch)
+
+    def _check_sort(self, path: str) -> None:
+        """Before opening it, since opening a FIFO would wait for a writer."""
+        try:
+            mode = os.stat(path).st_mode
         except OSError as error:
             raise self._error(error.strerror or str(error), _ADVICE.get(error.errno or 0)) from None
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
@@ -159,7 +180,7 @@ class Drive(Backend):
         found = _MAGIC.get(os.pread(self.fd, 4, 0))
         if found is not None:
             log.warning(
-                "drive '%s': %s starts like a %s image; the guest gets its bytes as they are", self.name, self.file, found
+                "drive '%s': %s starts like a %s image; the guest gets its bytes as they are", self.name, self._where, found
             )
 
     def refresh_size(self) -> int:
@@ -179,7 +200,7 @@ class Drive(Backend):
         super().take(device)
         try:
             if not lock_image(self.fd, write=not self.readonly, share_write=share_rw):
-                log.warning("drive '%s': %s: no locks on its file system; take care not to use it twice", self.name, self.file)
+                log.warning("drive '%s': %s: no locks on its file system; take care not to use it twice", self.name, self._where)
         except ImageBusyError as busy:
             super().release()
             advice = "end the other user, or set share-rw=on for both where their guests share the disk's file system"

@@ -257,8 +257,10 @@ class _Reader:
         target = Target(what, properties, listing, known=() if section == "drives" else ("type",))
         checked = self.options(read_options(options, what, self.problems), target)
         for wanted in cls.required:
-            if wanted not in {*checked, *node.entries}:
-                self.problems.add(q.MISSING_KEY, f"{what}: key '{wanted}' is missing", position)
+            alternatives = wanted.split("|")
+            if not {*checked, *node.entries}.intersection(alternatives):
+                keys = " or ".join(f"'{key}'" for key in alternatives)
+                self.problems.add(q.MISSING_KEY, f"{what}: key {keys} is missing", position)
         return BackendDefinition(name, type_name.given, checked, position)
 
     def options(self, options: Sequence[Option], target: Target) -> dict[str, Value]:

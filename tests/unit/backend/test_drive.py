@@ -71,6 +71,34 @@ def test_open_without_file_says_so() -> None:
         Drive(id="root").open()
 
 
+@pytest.fixture
+def scratch() -> Iterator[Drive]:
+    drive = Drive(id="root")
+    drive.set_property("scratch", "1M")
+    with ExitStack() as cleanup:
+        cleanup.callback(drive.close)
+        yield drive
+
+
+def test_scratch_disk_is_empty_writable_and_as_big_as_said(scratch: Drive) -> None:
+    scratch.open()
+
+    assert (scratch.size, scratch.is_block_device, os.pread(scratch.fd, 512, 0)) == (1 << 20, False, bytes(512))
+    assert os.pwrite(scratch.fd, b"QDEVPY", 0) == 6
+    scratch.take("disk0")
+
+
+def test_scratch_disk_with_a_file_is_an_error(make: MakeDrive) -> None:
+    with pytest.raises(BackendError, match="drive 'root': file and scratch are both set"):
+        make(scratch="1M").open()
+
+
+def test_scratch_disk_with_direct_io_is_an_error(scratch: Drive) -> None:
+    scratch.set_property("cache.direct", "on")
+    with pytest.raises(BackendError, match="a scratch disk has no O_DIRECT; set cache"):
+        scratch.open()
+
+
 @pytest.mark.parametrize("sort", ["fifo", "directory", "character device"])
 def test_open_something_else_says_what_is_accepted(make: MakeDrive, tmp_path: Path, sort: str) -> None:
     path = tmp_path
