@@ -16,7 +16,7 @@ ROUNDS = 7
 def start_up_ms():
     """CPU milliseconds, user and system, from process start until the vCPUs are let go; as the program logs it."""
     run = subprocess.run(
-        [sys.executable, "-m", "qdevpy", "-v", "boot", "demo", "--append", "exit"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "qdevpy", "boot", "-v", "demo", "--append", "exit"], capture_output=True, text=True, timeout=60
     )
     found = re.search(r"first guest instruction after ([0-9.]+) ms of CPU time", run.stderr)
     assert found, run.stderr
