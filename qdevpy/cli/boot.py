@@ -98,7 +98,8 @@ def warn_of_broken(registry: Registry) -> None:
 @click.option("--no-reboot", is_flag=True, help="A reset of the guest ends the machine.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what happens; at the end, how kicks travelled.")
 @click.option("--debug", is_flag=True, help="Say everything.")
-def boot(machine: str, no_reboot: bool, verbose: bool, debug: bool, **options: Any) -> int:
+@click.pass_context
+def boot(ctx: click.Context, /, machine: str, no_reboot: bool, verbose: bool, debug: bool, **options: Any) -> int:
     """Boot MACHINE: a definition's file, or the name of a packaged one ('qdevpy machines').
 
     Without MACHINE the demo machine runs. Ctrl-A x ends a machine on the terminal. The exit status is 0 after a
@@ -111,7 +112,7 @@ def boot(machine: str, no_reboot: bool, verbose: bool, debug: bool, **options: A
     definition = read_machine(machine, registry, **options)
     from qdevpy.vm.run import boot as run_machine
 
-    return run_machine(definition, registry, no_reboot=no_reboot, stats=verbose or debug or machine == DEFAULT_MACHINE)
+    return run_machine(definition, registry, no_reboot=no_reboot, stats=bool(ctx.obj) or verbose or debug or machine == DEFAULT_MACHINE)
 
 
 @click.command()
