@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import attrs
+import pytest
+from qdevpy_virtio_blk._native import lib
 from qdevpy_virtio_blk.device import VirtIOBlock
 
 from qdevpy.backend.drive import Drive
@@ -27,6 +29,12 @@ OK, IOERR, UNSUPP, NOT_WRITTEN = 0, 1, 2, 0xEE
 VERSION_1 = 1 << defs.F_VERSION_1
 EVENT_IDX = 1 << defs.F_RING_EVENT_IDX
 INDIRECT = 1 << defs.F_RING_INDIRECT_DESC
+
+#: engines to test; where io_uring is missing, its tests say so
+ENGINES = [
+    "threads",
+    pytest.param("io_uring", marks=pytest.mark.skipif(lib.blk_uring_probe() != 0, reason="no io_uring here")),
+]
 
 RAM = 16 << 20
 RINGS, RING_BYTES, BUFFERS = 0x1000, 0x10000, 0x100000
@@ -49,14 +57,19 @@ class Ring:
         self.disk, self.queue, self.size = disk, queue, size
         base = RINGS + queue.index * RING_BYTES
         self.desc, self.avail, self.used = base, base + 16 * size, (base + 18 * size + 6 + 3) & ~3
-        self.avail_idx = self.seen = 0
-        self.free = list(range(size))
-        self.requests: dict[int, Request] = {}
         self.irq = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.notifier = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         disk.cleanup.callback(os.close, self.irq)
         disk.cleanup.callback(os.close, self.notifier)
-        disk.memory.write(base, bytes(RING_BYTES))
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, as after a reset."""
+        self.avail_idx = self.seen = 0
+        self.free = list(range(self.size))
+        self.chains: dict[int, list[int]] = {}
+        self.requests: dict[int, Request] = {}
+        self.disk.memory.write(self.desc, bytes(RING_BYTES))
 
     def start(self) -> None:
         queue = self.queue
@@ -86,7 +99,7 @@ class Ring:
         else:
             for i, slot in enumerate(heads):
                 memory.write(self.desc + 16 * slot, table[16 * i : 16 * i + 16])
-        self.chains = getattr(self, "chains", {}) | {heads[0]: heads}
+        self.chains[heads[0]] = heads
         memory.write(self.avail + 4 + 2 * (self.avail_idx % self.size), struct.pack("<H", heads[0]))
         self.avail_idx = (self.avail_idx + 1) & 0xFFFF
         memory.write(self.avail + 2, struct.pack("<H", self.avail_idx))
@@ -249,6 +262,16 @@ class BlkRig:
     def stop(self) -> None:
         for ring in self.rings:
             ring.stop()
+
+    def restart(self) -> None:
+        """The driver resets the device and starts it anew, with empty rings."""
+        features = self.device.features
+        self.stop()
+        self.device.reset()
+        self.driver_ok(features)
+        for ring in self.rings:
+            ring.clear()
+            ring.start()
 
     def buffer(self, data: bytes, align: int = 1, shift: int = 0) -> int:
         """Guest memory with DATA in it; never used again until it wraps round."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from blk_driver import (
     DISCARD,
+    ENGINES,
     EVENT_IDX,
     FLUSH,
     FLUSH_OUT,
@@ -42,7 +43,7 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=["threads", "io_uring"])
+@pytest.fixture(params=ENGINES)
 def aio(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -47,7 +47,7 @@ struct blk_disk {
     /* relaxed atomics from here on */
     uint64_t sectors;      /* capacity */
     int write_through;     /* a write is on stable storage when it completes */
-    int no_punch, no_zero_range, no_nowait; /* what the host was found not to do */
+    int no_punch, no_zero_range, no_nowait, no_dsync; /* what the host was found not to do */
     uint64_t invalid;      /* requests refused for what they asked */
     struct blk_counter counters[BLK_OPS];
 };
@@ -72,6 +72,7 @@ struct blk_req {
     enum blk_op op;
     uint8_t retries;
     bool allow_unmap;      /* write-zeroes with the unmap flag */
+    bool sync;             /* a SYNC step comes last */
     uint64_t offset, length, done; /* bytes */
     volatile uint8_t *status; /* guest memory */
     uint8_t *bounce;       /* aligned copy of the current part, or NULL */

@@ -13,7 +13,7 @@ struct blk_disk {
     uint32_t block_size, mem_align, max_discard, max_zeroes;
     uint8_t serial[20];
     uint64_t sectors;
-    int write_through, no_punch, no_zero_range, no_nowait;
+    int write_through, no_punch, no_zero_range, no_nowait, no_dsync;
     uint64_t invalid;
     struct blk_counter counters[5];
 };

@@ -72,15 +72,20 @@ void blk_wake(struct blk_queue *q)
     (void)written; /* fails only where the eventfd is signalled already */
 }
 
+/* Go on where the budget ended. 2.1.1: a device that needs a reset serves nothing. */
+static void serve_rest(struct blk_queue *q)
+{
+    if (q->more && !__atomic_load_n(&q->vq->vdev->error, __ATOMIC_ACQUIRE))
+        serve(q);
+}
+
 void blk_resume(struct blk_queue *q)
 {
     pthread_mutex_lock(&q->vq->lock);
     q->engine->reap(q);
     q->engine->submit(q);
     flush(q);
-    /* 2.1.1: a device that needs a reset serves nothing */
-    if (q->more && !__atomic_load_n(&q->vq->vdev->error, __ATOMIC_ACQUIRE))
-        serve(q);
+    serve_rest(q);
     pthread_mutex_unlock(&q->vq->lock);
 }
 
@@ -137,7 +142,7 @@ static int blk_start(struct qd_vq *vq)
 static void blk_stop(struct qd_vq *vq)
 {
     struct blk_queue *q = vq->opaque;
-    q->engine->submit(q);
+    serve_rest(q); /* its kick came before */
     while (q->inflight) {
         q->engine->reap(q);
         q->engine->submit(q);

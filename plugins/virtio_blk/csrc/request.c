@@ -93,6 +93,17 @@ static void step_sync(struct blk_req *req)
     req->q->engine->queue(req->q, req);
 }
 
+/* The request's own work is done; with the write cache off it is not over before that is stable. */
+static void complete(struct blk_req *req)
+{
+    if (req->sync) {
+        req->sync = false;
+        step_sync(req);
+    } else {
+        succeed(req);
+    }
+}
+
 static void step_allocate(struct blk_req *req, int mode)
 {
     req->io = (struct blk_io){.step = BLK_STEP_ALLOCATE, .flags = mode, .offset = req->offset, .length = req->length};
@@ -182,7 +193,7 @@ static void transfer_done(struct blk_req *req, uint64_t n)
         qd_iov_write(req->iov, req->niov, req->done, req->bounce, n);
     req->done += n;
     if (req->done >= req->length) {
-        succeed(req);
+        complete(req);
         return;
     }
     if (!req->bounce)
@@ -201,15 +212,11 @@ static bool unsupported(int64_t result)
 
 static void discard_done(struct blk_req *req, int64_t result)
 {
-    struct blk_disk *disk = req->q->disk;
-    if (req->io.step == BLK_STEP_ALLOCATE && unsupported(result))
-        store(&disk->no_punch, 1); /* a discard is a hint (5.2.6): doing nothing is fine */
+    if (unsupported(result))
+        store(&req->q->disk->no_punch, 1); /* a discard is a hint (5.2.6): doing nothing is fine */
     else if (result < 0)
         return fail(req, (int)-result);
-    if (load(&disk->write_through) && req->io.step != BLK_STEP_SYNC)
-        step_sync(req);
-    else
-        succeed(req);
+    complete(req);
 }
 
 static void zeroes_done(struct blk_req *req, int64_t result)
@@ -228,10 +235,22 @@ static void zeroes_done(struct blk_req *req, int64_t result)
         if (req->done < req->length)
             return step_write_zeros(req);
     }
-    if (load(&disk->write_through) && req->io.step != BLK_STEP_SYNC)
-        step_sync(req);
+    complete(req);
+}
+
+static void write_done(struct blk_req *req, int64_t result)
+{
+    if (unsupported(result) && req->io.flags & RWF_DSYNC) {
+        /* FUSE and others: write and sync instead */
+        store(&req->q->disk->no_dsync, 1);
+        req->io.flags = 0;
+        req->sync = true;
+        return req->q->engine->queue(req->q, req);
+    }
+    if (result < 0)
+        fail(req, (int)-result);
     else
-        succeed(req);
+        transfer_done(req, (uint64_t)result);
 }
 
 void blk_io_done(struct blk_req *req, int64_t result)
@@ -241,14 +260,16 @@ void blk_io_done(struct blk_req *req, int64_t result)
         req->q->engine->queue(req->q, req);
         return;
     }
-    if (req->op == BLK_DISCARD)
+    if (req->io.step == BLK_STEP_SYNC)
+        result < 0 ? fail(req, (int)-result) : succeed(req);
+    else if (req->op == BLK_DISCARD)
         discard_done(req, result);
     else if (req->op == BLK_ZEROES)
         zeroes_done(req, result);
+    else if (req->op == BLK_WRITE)
+        write_done(req, result);
     else if (result < 0)
         fail(req, (int)-result);
-    else if (req->op == BLK_FLUSH)
-        succeed(req);
     else
         transfer_done(req, (uint64_t)result);
 }
@@ -289,7 +310,9 @@ static void start_transfer(struct blk_req *req, const struct header *h)
         req->niov--;
     req->offset = h->sector * BLK_SECTOR;
     req->io.step = write ? BLK_STEP_WRITE : BLK_STEP_READ;
-    req->io.flags = write && load(&disk->write_through) ? RWF_DSYNC : 0;
+    bool stable = write && load(&disk->write_through);
+    req->sync = stable && load(&disk->no_dsync);
+    req->io.flags = stable && !req->sync ? RWF_DSYNC : 0;
     if (disk->mem_align > 1 && !aligned(req)) {
         /* off the fast path: a guest that uses such buffers with O_DIRECT pays for a copy anyway */
         void *bounce;
@@ -321,6 +344,7 @@ static void start_range(struct blk_req *req, bool negotiated, uint32_t max_secto
         return refuse(req, S_IOERR);
     req->offset = r.sector * BLK_SECTOR;
     req->allow_unmap = r.flags & WRITE_ZEROES_UNMAP;
+    req->sync = load(&disk->write_through);
     if (!req->length)
         succeed(req);
     else if (req->op == BLK_ZEROES)

@@ -85,7 +85,7 @@ class VirtIOBlock(VirtIODevice):
         self._check_sizes(drive)
         self._native = native
         if drive.aio == "io_uring":
-            self._check_uring()
+            self._check_uring(drive)
         drive.take(self.label, share_rw=self.share_rw)
         self.cleanup.callback(drive.release)
         self._disk = self._make_disk(drive)
@@ -176,16 +176,14 @@ class VirtIOBlock(VirtIODevice):
                 device=self.label,
             )
 
-    def _check_uring(self) -> None:
+    def _check_uring(self, drive: Drive) -> None:
         error = -self._native.lib.blk_uring_probe()
         if error == 0:
             return
         why = f"the kernel refuses io_uring ({os.strerror(error)})"
         if error == errno.ENOSYS:
             why = "neither this build of qdevpy (liburing-dev was missing) nor perhaps the kernel has io_uring"
-        raise RealizeError(
-            f"drive '{getattr(self.drive, 'name', '')}': aio: io_uring: {why}; use aio: threads", device=self.label
-        )
+        raise RealizeError(f"drive '{drive.name}': aio: io_uring: {why}; use aio: threads", device=self.label)
 
     # -- what the driver sees
 

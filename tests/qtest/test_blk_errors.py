@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""virtio-blk when the host fails, when the driver misbehaves, and when it is reset in the middle of its work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blk_driver import DISCARD, ENGINES, FLUSH, IN, IOERR, NOT_WRITTEN, OK, OUT, VERSION_1, WRITE_ZEROES, BlkRig, Ring
+from qdevpy_virtio_blk import config
+
+from qdevpy.virtio import defs
+
+SIZE = 4 << 20
+FLUSHES = 1 << config.F_FLUSH
+RANGES = 1 << config.F_DISCARD | 1 << config.F_WRITE_ZEROES
+
+MakeRig = Callable[..., BlkRig]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(bytes(SIZE))
+    return path
+
+
+@pytest.fixture(params=ENGINES)
+def aio(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make(image: Path, aio: str) -> Iterator[MakeRig]:
+    with ExitStack() as cleanup:
+
+        def make(**options: Any) -> BlkRig:
+            options["drive"] = {"aio": aio} | options.get("drive", {})
+            rig = BlkRig(image, **options)
+            cleanup.callback(rig.close)
+            return rig
+
+        yield make
+
+
+@contextmanager
+def instead_of_the_image(rig: BlkRig, path: str, flags: int) -> Iterator[None]:
+    """The drive's descriptor leads to PATH for a while."""
+    saved, other = os.dup(rig.drive.fd), os.open(path, flags)
+    os.dup2(other, rig.drive.fd, inheritable=False)
+    try:
+        yield
+    finally:
+        os.dup2(saved, rig.drive.fd, inheritable=False)
+        os.close(saved)
+        os.close(other)
+
+
+# -- the host fails
+
+
+def test_full_disk_is_an_io_error_and_the_machine_goes_on(make: MakeRig) -> None:
+    rig = make()
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR):
+        assert rig.run(OUT, 0, bytes(4096))[0] == IOERR
+    assert rig.run(OUT, 0, b"\x11" * 4096)[0] == OK
+    assert rig.run(IN, 0, read=4096) == (OK, b"\x11" * 4096)
+    assert rig.device.broken is None
+
+
+def test_full_disk_is_logged_once_and_counted(make: MakeRig, caplog: pytest.LogCaptureFixture) -> None:
+    rig = make(features=VERSION_1 | FLUSHES)
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR), caplog.at_level(logging.WARNING):
+        for _ in range(5):
+            rig.run(OUT, 0, bytes(512))
+        rig.wait(lambda: "write failed: No space left on device" in caplog.text)
+        rig.loop.run_once(0)
+    assert caplog.text.count("No space left on device") == 1
+    assert rig.device.statistics()["write"] == {"requests": 5, "bytes": 0, "errors": 5, "last_errno": 28}
+
+
+def test_another_reason_is_logged_anew(make: MakeRig, caplog: pytest.LogCaptureFixture) -> None:
+    rig = make(features=VERSION_1 | FLUSHES)
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR):
+        rig.run(OUT, 0, bytes(512))
+        rig.wait(lambda: "No space left on device" in caplog.text)
+    with instead_of_the_image(rig, "/dev/null", os.O_RDONLY):
+        rig.run(OUT, 0, bytes(512))
+        rig.wait(lambda: "Bad file descriptor" in caplog.text)
+
+
+def test_errors_are_summed_up_when_the_device_goes(make: MakeRig, caplog: pytest.LogCaptureFixture) -> None:
+    rig = make()
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR):
+        for _ in range(3):
+            rig.run(OUT, 0, bytes(512))
+    rig.close()
+    assert "I/O errors in all: 3 write" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "flags"),
+    [
+        (IN, "/dev/null", os.O_WRONLY),
+        (FLUSH, "fifo", os.O_RDWR),
+        (DISCARD, "/dev/null", os.O_RDONLY),
+        (WRITE_ZEROES, "/dev/null", os.O_RDONLY),
+    ],
+)
+def test_host_error_of_any_request_is_an_io_error(make: MakeRig, tmp_path: Path, kind: int, path: str, flags: int) -> None:
+    rig = make(features=VERSION_1 | RANGES, drive={"discard": "unmap"})
+    data = struct.pack("<QII", 0, 8, 0) if kind in (DISCARD, WRITE_ZEROES) else b""
+    os.mkfifo(tmp_path / "fifo")
+    with instead_of_the_image(rig, str(tmp_path / path), flags):
+        assert rig.run(kind, 0, data, read=512 if kind == IN else 0)[0] == IOERR
+    assert rig.run(IN, 0, read=512)[0] == OK
+
+
+def test_write_zeroes_on_a_full_disk_is_an_io_error(make: MakeRig) -> None:
+    rig = make(features=VERSION_1 | RANGES)
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR):
+        assert rig.run(WRITE_ZEROES, data=struct.pack("<QII", 0, 8, 0))[0] == IOERR
+
+
+def test_file_size_limit_is_an_io_error_behind_it(make: MakeRig, image: Path) -> None:
+    os.truncate(image, 0)
+    os.truncate(image, SIZE)
+    rig = make()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, hard))
+    try:
+        across = rig.run(OUT, SIZE // 1024 - 1, bytes(1024))[0]
+        behind = rig.run(OUT, SIZE // 512 - 1, bytes(512))[0]
+        before = rig.run(OUT, 0, bytes(512))[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (across, behind, before) == (IOERR, IOERR, OK)
+
+
+def test_write_through_without_rwf_dsync_writes_and_syncs(make: MakeRig, image: Path) -> None:
+    rig = make()
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR):  # a driver without RWF flags
+        assert rig.run(OUT, 0, bytes(512))[0] == IOERR
+    assert rig.device._disk.no_dsync == (rig.drive.aio == "threads")  # io_uring does not ask
+    rig.device._disk.no_dsync = 1
+    assert rig.run(OUT, 0, b"\x22" * 512)[0] == OK
+    assert image.read_bytes()[:512] == b"\x22" * 512
+
+
+# -- the driver misbehaves
+
+
+def broken(rig: BlkRig) -> str:
+    """Wait until the device asks for a reset; why."""
+    rig.wait(lambda: rig.device.broken is not None)
+    assert rig.device.status & defs.STATUS_NEEDS_RESET
+    return rig.device.broken or ""
+
+
+def offer(ring: Ring, out: int, into: int) -> None:
+    """A chain of OUT readable and INTO writable bytes."""
+    address = ring.disk.buffer(bytes(out + into))
+    ring.add([(address, out)] if out else [], [(address + out, into)] if into else [])
+    ring.kick()
+
+
+@pytest.mark.parametrize(
+    ("out", "into", "why"),
+    [
+        (15, 1, "request without a complete header"),
+        (0, 513, "request without a complete header"),
+        (16, 0, "request without a status byte"),
+        (528, 0, "request without a status byte"),
+    ],
+)
+def test_request_without_room_for_header_or_status_breaks_the_device(make: MakeRig, out: int, into: int, why: str) -> None:
+    rig = make()
+    offer(rig.rings[0], out, into)
+    assert why in broken(rig)
+    assert rig.config_changes == 1
+
+
+def test_broken_device_serves_nothing_and_works_after_its_reset(make: MakeRig) -> None:
+    rig = make()
+    ring = rig.rings[0]
+    offer(ring, 3, 1)
+    broken(rig)
+    request = ring.submit(IN, 0, read=512)
+    ring.kick()
+    rig.stop()
+    assert ring.status(request) == NOT_WRITTEN
+
+    rig.restart()
+
+    assert rig.run(IN, 0, read=512)[0] == OK
+
+
+def test_more_chains_than_entries_break_the_device(make: MakeRig) -> None:
+    rig = make(ioeventfd=False, ring_size=4)
+    ring = rig.rings[0]
+    ring.submit(IN, 0, read=512)
+    rig.memory.write(ring.avail + 2, struct.pack("<H", 5))
+    ring.kick()
+    assert "avail index moved by more than the queue size" in broken(rig)
+
+
+def test_same_chain_offered_forever_is_served_and_stops(make: MakeRig) -> None:
+    """A guest whose other vCPU keeps raising avail->idx cannot keep a reset from coming through."""
+    rig = make(ring_size=16, features=VERSION_1)
+    ring = rig.rings[0]
+    request = ring.submit(IN, 0, read=512)
+    rig.memory.write(ring.avail + 4, struct.pack("<16H", *[request.head] * 16))
+    ended = threading.Event()
+
+    def feed() -> None:
+        while not ended.is_set():
+            idx = ring.word(ring.used + 2) + 16 & 0xFFFF
+            rig.memory.write(ring.avail + 2, struct.pack("<H", idx))
+            ring.kick()
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        ring.kick()
+        rig.wait(lambda: ring.queue.counters()["requests"] > 1000)
+        rig.stop()  # comes back although the guest goes on
+    finally:
+        ended.set()
+        feeder.join()
+    assert rig.device.broken is None
+
+
+# -- reset in the middle
+
+
+def resources() -> tuple[int, int]:
+    """Descriptors and threads, without the kernel's own for io_uring, which end some time after the ring."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            names.append((task / "comm").read_text())
+    return len(os.listdir("/proc/self/fd")), sum(not name.startswith("iou-") for name in names)
+
+
+@pytest.mark.parametrize("ioeventfd", [True, False])
+def test_stop_under_load_drains_and_loses_nothing(make: MakeRig, ioeventfd: bool, image: Path) -> None:
+    rig = make(ioeventfd=ioeventfd, num_queues=2)
+    rig.stop()
+    before = resources()
+    for _ in range(20):
+        rig.restart()
+        submitted = []
+        for ring in rig.rings:
+            for i in range(15):
+                kind = (IN, OUT, FLUSH)[i % 3]
+                size = (64 << 10, 64 << 10, 0)[i % 3]
+                data = bytes([i]) * size if kind == OUT else b""
+                submitted.append((ring, ring.submit(kind, 0, data, read=size if kind == IN else 0)))
+            ring.kick()
+        rig.stop()
+        assert resources() == before
+        # what a kick was signalled for is served before the queue stops
+        assert {ring.status(request) for ring, request in submitted} == {OK}
+
+
+def test_unrealize_gives_everything_back(image: Path, aio: str) -> None:
+    # the first use of a kind may open what stays open for good
+    BlkRig(image, drive={"aio": aio}).close()
+    before = resources()
+    with BlkRig(image, num_queues=4, drive={"aio": aio}) as rig:
+        for ring in rig.rings:
+            ring.submit(OUT, 0, bytes(4096))
+            ring.kick()
+            ring.finish(1)
+    assert resources() == before
+
+
+def test_start_without_descriptors_left_breaks_the_device(make: MakeRig) -> None:
+    rig = make()
+    rig.stop()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        rig.rings[0].queue.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "cannot be started: Too many open files" in (rig.device.broken or "")
+    rig.restart()
+    assert rig.run(IN, 0, read=512)[0] == OK
