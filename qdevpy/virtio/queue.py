@@ -175,9 +175,12 @@ class VirtQueue:
             return
         vdev = self.device.vdev
         vdev.features = self.device.features
+        # chains that a handler in Python kept over a stop (bus mastering off, VM paused) are in flight still
+        inflight = self.pointer.ring.inflight
         if lib.qd_vq_setup(self.pointer, self.size, self.desc, self.avail, self.used):
             self.device.mark_broken(f"{self.label}: {self._ring_error()}")
             return
+        self.pointer.ring.inflight = inflight
         error = lib.qd_vq_start(self.pointer)
         if error:
             self.device.mark_broken(f"{self.label}: cannot be started: {os.strerror(-error)}")

@@ -174,6 +174,12 @@ class VirtIOSerial(VirtIODevice):
         """Whether queues may be touched: driver ready, VM running, ring sound."""
         return bool(self.status & defs.STATUS_DRIVER_OK) and self.broken is None and self.machine.running
 
+    def is_started(self, queue: VirtQueue) -> bool:
+        """Whether chains of a queue may be given back; not while bus mastering is off, say."""
+        from qdevpy.virtio.queue import QueueState
+
+        return queue.state is not QueueState.IDLE
+
     @property
     def has_multiport(self) -> bool:
         """Whether the driver knows of ports other than 0."""

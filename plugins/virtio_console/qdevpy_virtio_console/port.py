@@ -131,7 +131,7 @@ class SerialPort(Device):
 
     def serve_output(self) -> None:
         """Carry what the guest sent, until there is no more, or the chardev takes no more."""
-        if self._throttled or not self.serial.is_serving:
+        if self._throttled or not self.serial.is_serving or not self.serial.is_started(self._out):
             return
         budget = OUTPUT_BUDGET
         while budget > 0 and not self._throttled:

@@ -5,15 +5,15 @@ import struct
 import threading
 
 import pytest
-from qdevpy_virtio_console.control import ControlMessage
-from qdevpy_virtio_console.device import CONTROL_IN, CONTROL_OUT, VirtIOSerial
-from qdevpy_virtio_console.port import VirtConsole, VirtSerialPort
 
 from qdevpy.backend.chardev import Chardev
 from qdevpy.native.memory import GuestMemory
 from qdevpy.virtio import defs
 from qdevpy.virtio.bindings import TransportBindings
 from qdevpy.vm.loop import MainLoop
+from qdevpy_virtio_console.control import ControlMessage
+from qdevpy_virtio_console.device import CONTROL_IN, CONTROL_OUT, VirtIOSerial
+from qdevpy_virtio_console.port import VirtConsole, VirtSerialPort
 
 MIB = 1 << 20
 READY = defs.STATUS_ACKNOWLEDGE | defs.STATUS_DRIVER | defs.STATUS_FEATURES_OK | defs.STATUS_DRIVER_OK

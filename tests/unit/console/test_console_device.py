@@ -7,14 +7,14 @@ import struct
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from qdevpy_virtio_console import control
-from qdevpy_virtio_console.control import ControlMessage
-from qdevpy_virtio_console.device import port_of_queue
-from qdevpy_virtio_console.plugin import qdevpy_devices
 
 from qdevpy.errors import BackendError, PropertyError, RealizeError
 from qdevpy.qdev.bus import Bus
 from qdevpy.qdev.device import Notification
+from qdevpy_virtio_console import control
+from qdevpy_virtio_console.control import ControlMessage
+from qdevpy_virtio_console.device import port_of_queue
+from qdevpy_virtio_console.plugin import qdevpy_devices
 
 READY, ADD, REMOVE, PORT_READY, CONSOLE, RESIZE, OPEN, NAME = range(8)
 
