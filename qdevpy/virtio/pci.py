@@ -125,9 +125,10 @@ class VirtIOPCI(PCIDevice):
         bus.plug(device)
         self._set_identity()
         device.vdev.set_intx(self.intx.native)
-        vectors = device.vectors_wanted if self.vectors is None else self.vectors
-        if vectors:
-            self.init_msix(vectors, MSIX_BAR)
+        if self.vectors is None:
+            self.vectors = device.vectors_wanted
+        if self.vectors:
+            self.init_msix(self.vectors, MSIX_BAR)
         if self.has_legacy:
             self.legacy = LegacyRegisters(self)
             length = 24 + len(device.get_config())
