@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pc board: chips, firmware tables, and the boot loader."""

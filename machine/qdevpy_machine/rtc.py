@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``mc146818rtc``: the clock and the CMOS memory at ports 0x70 and 0x71 (Motorola MC146818A).
+
+The guest's clock is the host's UTC plus what the guest has set it ahead. Nothing ticks while nobody waits: the
+flags of register C are worked out when they are read, and timers run only for enabled interrupts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from qdevpy_machine.isa import ISADevice
+
+if TYPE_CHECKING:
+    from qdevpy.vm.loop import Timer
+
+IRQ = 8
+
+SECONDS, SECONDS_ALARM, MINUTES, MINUTES_ALARM, HOURS, HOURS_ALARM, WEEKDAY, DAY, MONTH, YEAR, A, B, C, D = range(14)
+CENTURY = 0x32
+TIME_REGISTERS = (SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONTH, YEAR, CENTURY)
+
+A_UPDATE_IN_PROGRESS = 0x80
+B_SET, B_PERIODIC, B_ALARM, B_UPDATE, B_BINARY, B_24H = 0x80, 0x40, 0x20, 0x10, 0x04, 0x02
+C_IRQ, C_PERIODIC, C_ALARM, C_UPDATE = 0x80, 0x40, 0x20, 0x10
+D_VALID = 0x80
+
+#: the time registers are not to be read in the last 244 us of a second
+UPDATE_TIME = 244e-6
+CRYSTAL = 32768
+
+
+class MC146818(ISADevice):
+    """A real-time clock with 128 bytes of CMOS memory. As QEMU's ``hw/rtc/mc146818rtc.c``."""
+
+    type_name: ClassVar[str] = "mc146818rtc"
+    description: ClassVar[str] = "real-time clock and CMOS memory"
+    user_creatable: ClassVar[bool] = False
+
+    clock: Callable[[], float] = attrs.field(default=time.time, init=False)
+    cmos: bytearray = attrs.field(factory=lambda: bytearray(128), init=False)
+    _index: int = attrs.field(default=0, init=False)
+    _ahead: int = attrs.field(default=0, init=False)
+    _flags: int = attrs.field(default=0, init=False)
+    _seen: int = attrs.field(default=0, init=False)
+    _tick: Timer | None = attrs.field(default=None, init=False)
+    _periodic: Timer | None = attrs.field(default=None, init=False)
+
+    def do_realize(self) -> None:
+        """Take the two ports; the clock shows the host's time."""
+        self.cmos[A] = 0x26  # 32.768 kHz, 1024 Hz
+        self.cmos[B] = B_24H
+        self.cmos[D] = D_VALID
+        self.map_ports(0x70, 2, self._read, self._write)
+        self.cleanup.callback(self._stop_timers)
+
+    def do_reset(self) -> None:
+        """The reset pin: interrupts off; time and memory stay."""
+        self.cmos[B] &= ~(B_PERIODIC | B_ALARM | B_UPDATE)
+        self._flags = 0
+        self._index = 0
+        self._seen = int(self._now())
+        self._update_timers()
+        self._update_irq()
+
+    # -- ports
+
+    def _read(self, offset: int, size: int) -> int:
+        if offset == 0:
+            return 0xFF  # write only
+        register = self._index
+        if register in TIME_REGISTERS:
+            if not self.cmos[B] & B_SET:
+                self._latch()
+            return self.cmos[register]
+        if register == A:
+            ending = self._now() % 1 >= 1 - UPDATE_TIME and not self.cmos[B] & B_SET
+            return self.cmos[A] | (A_UPDATE_IN_PROGRESS if ending else 0)
+        if register == C:
+            return self._read_flags()
+        return self.cmos[register]
+
+    def _write(self, offset: int, value: int, size: int) -> None:
+        value &= 0xFF
+        register = self._index
+        if offset == 0:
+            self._index = value & 0x7F  # bit 7 masks NMIs on a PC
+        elif register in TIME_REGISTERS:
+            if not self.cmos[B] & B_SET:
+                self._latch()
+            self.cmos[register] = value
+            if not self.cmos[B] & B_SET:
+                self._set_time()
+        elif register == A:
+            self.cmos[A] = value & ~A_UPDATE_IN_PROGRESS
+            self._update_timers()
+        elif register == B:
+            self._write_b(value)
+        elif register not in (C, D):
+            self.cmos[register] = value
+
+    def _write_b(self, value: int) -> None:
+        old = self.cmos[B]
+        if value & B_SET:
+            value &= ~B_UPDATE
+            if not old & B_SET:
+                self._latch()
+        self.cmos[B] = value
+        if old & B_SET and not value & B_SET:
+            self._set_time()
+        self._update_timers()
+        self._update_irq()
+
+    def _read_flags(self) -> int:
+        now = int(self._now())
+        if now != self._seen:
+            self._flags |= C_UPDATE
+        self._seen = now
+        value = self._flags | (C_IRQ if self._flags & self.cmos[B] & 0x70 else 0)
+        self._flags = 0
+        self._update_irq()
+        return value
+
+    # -- time
+
+    def _now(self) -> float:
+        return self.clock() + self._ahead
+
+    def _encode(self, value: int) -> int:
+        return value if self.cmos[B] & B_BINARY else value // 10 << 4 | value % 10
+
+    def _decode(self, value: int) -> int:
+        return value if self.cmos[B] & B_BINARY else (value >> 4) * 10 + (value & 15)
+
+    def _encode_hour(self, hour: int) -> int:
+        if self.cmos[B] & B_24H:
+            return self._encode(hour)
+        return self._encode(hour % 12 or 12) | (0x80 if hour >= 12 else 0)
+
+    def _decode_hour(self, value: int) -> int:
+        if self.cmos[B] & B_24H:
+            return self._decode(value)
+        return self._decode(value & 0x7F) % 12 + (12 if value & 0x80 else 0)
+
+    def _latch(self) -> None:
+        """The time of now into the registers."""
+        now = time.gmtime(self._now())
+        encode = self._encode
+        self.cmos[SECONDS] = encode(min(now.tm_sec, 59))
+        self.cmos[MINUTES] = encode(now.tm_min)
+        self.cmos[HOURS] = self._encode_hour(now.tm_hour)
+        self.cmos[WEEKDAY] = encode((now.tm_wday + 1) % 7 + 1)  # 1 is Sunday
+        self.cmos[DAY] = encode(now.tm_mday)
+        self.cmos[MONTH] = encode(now.tm_mon)
+        self.cmos[YEAR] = encode(now.tm_year % 100)
+        self.cmos[CENTURY] = encode(now.tm_year // 100 % 100)
+
+    def _set_time(self) -> None:
+        """The clock goes on from what the registers say; nonsense leaves it alone."""
+        from calendar import timegm  # slow to import, and hardly ever needed
+
+        cmos, decode = self.cmos, self._decode
+        year = decode(cmos[CENTURY]) * 100 + decode(cmos[YEAR])
+        clock = (self._decode_hour(cmos[HOURS]), decode(cmos[MINUTES]), decode(cmos[SECONDS]))
+        try:
+            seconds = timegm((year, decode(cmos[MONTH]), decode(cmos[DAY]), *clock))
+        except (ValueError, OverflowError):
+            return
+        self._ahead = seconds - int(self.clock())
+        self._seen = seconds
+        self._update_timers()
+
+    # -- interrupts
+
+    def _update_irq(self) -> None:
+        self.set_irq(IRQ, bool(self._flags & self.cmos[B] & 0x70))
+
+    def _stop_timers(self) -> None:
+        for timer in (self._tick, self._periodic):
+            if timer is not None:
+                timer.cancel()
+        self._tick = self._periodic = None
+
+    def _update_timers(self) -> None:
+        self._stop_timers()
+        if self.cmos[B] & B_SET:
+            return
+        if self.cmos[B] & (B_ALARM | B_UPDATE):
+            self._tick = self.machine.loop.call_later(1 - self._now() % 1, self._second)
+        if self.cmos[B] & B_PERIODIC and self.cmos[A] & 15:
+            self._periodic = self.machine.loop.call_later(self._period(), self._period_over)
+
+    def _period(self) -> float:
+        rate = self.cmos[A] & 15
+        return float(1 << (rate + 7 if rate < 3 else rate) - 1) / CRYSTAL
+
+    def _period_over(self) -> None:
+        self._periodic = self.machine.loop.call_later(self._period(), self._period_over)
+        self._flags |= C_PERIODIC
+        self._update_irq()
+
+    def _second(self) -> None:
+        """A second has begun, and somebody wants to know."""
+        now = self._now()
+        self._tick = self.machine.loop.call_later(1 - now % 1, self._second)
+        self._flags |= C_UPDATE
+        self._seen = int(now)
+        self._latch()
+        pairs = ((SECONDS, SECONDS_ALARM), (MINUTES, MINUTES_ALARM), (HOURS, HOURS_ALARM))
+        # an alarm register of 0xC0 and above matches everything
+        if all(self.cmos[alarm] >= 0xC0 or self.cmos[alarm] == self.cmos[present] for present, alarm in pairs):
+            self._flags |= C_ALARM
+        self._update_irq()
