@@ -34,7 +34,7 @@ FLAGS_LEVEL_ACTIVE_HIGH = 0x000D
 LEVEL_IRQS = (5, 9, 10, 11)
 
 
-def checksum(data: bytes) -> int:
+def checksum(data: bytes | bytearray) -> int:
     """The byte that makes the sum of DATA and itself zero."""
     return -sum(data) & 0xFF
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ACPI Machine Language: functions that encode one term each (ACPI 6.4, chapter 20). Terms are plain bytes.
+r"""ACPI Machine Language: functions that encode one term each (ACPI 6.4, chapter 20). Terms are plain bytes.
 
 ::
 
-    scope("\\_SB",
+    scope("\_SB",
         device("RTC",
             name("_HID", eisa_id("PNP0B00")),
             name("_CRS", resource_template(io(0x70, 2), irq(8)))))
@@ -31,7 +31,11 @@ def name_string(path: str) -> bytes:
     prefix = b"\\" if path.startswith("\\") else b""
     segments = path.removeprefix("\\").split(".")
     for segment in segments:
-        if not 1 <= len(segment) <= 4 or segment[0].isdigit() or not all(c.isdigit() or c == "_" or "A" <= c <= "Z" for c in segment):
+        if (
+            not 1 <= len(segment) <= 4
+            or segment[0].isdigit()
+            or not all(c.isdigit() or c == "_" or "A" <= c <= "Z" for c in segment)
+        ):
             raise ValueError(f"'{path}': '{segment}' is not a name segment: 1 to 4 of A-Z, 0-9, _")
     encoded = b"".join(segment.ljust(4, "_").encode() for segment in segments)
     if len(segments) == 1:

@@ -67,15 +67,17 @@ def parse(image: Image) -> Executable:
     wide = identity[4] == CLASS_64
     machine = struct.unpack_from("<H", identity, 18)[0]
     if identity[4] not in (CLASS_32, CLASS_64) or identity[5] != LITTLE_ENDIAN or machine not in (MACHINE_386, MACHINE_X86_64):
-        image.fail(f"ELF for another machine (e_machine {machine}); expected x86-64")
+        raise image.error(f"ELF for another machine (e_machine {machine}); expected x86-64")
     entry, table, entry_size, count = _file_header(image, wide)
     if entry_size != (56 if wide else 32) or not 0 < count <= MAX_SEGMENTS:
-        image.fail(f"ELF with {count} program headers of {entry_size} bytes: expected 1 to {MAX_SEGMENTS}; is it an object file?")
+        raise image.error(
+            f"ELF with {count} program headers of {entry_size} bytes: expected 1 to {MAX_SEGMENTS}; is it an object file?"
+        )
     headers = image.read(table, entry_size * count)
     segments = [_segment(headers, index * entry_size, wide) for index in range(count)]
     loaded = tuple(s for s in segments if s.kind == PT_LOAD and s.memory_size)
     if not loaded:
-        image.fail("ELF without anything to load")
+        raise image.error("ELF without anything to load")
     for segment in loaded:
         _check_segment(image, segment)
     return Executable(
@@ -96,7 +98,7 @@ def load(image: Image, executable: Executable, memory: GuestMemory) -> None:
         image.load(memory, segment.offset, segment.file_size, segment.physical)
         position, end = segment.physical + segment.file_size, segment.physical + segment.memory_size
         if not any(region.gpa <= segment.physical and end <= region.gpa + region.size for region in memory.regions):
-            image.fail(f"segment {segment.physical:#x}-{end - 1:#x} does not fit in memory; give the machine more")
+            raise image.error(f"segment {segment.physical:#x}-{end - 1:#x} does not fit in memory; give the machine more")
         while position < end:
             chunk = min(end - position, len(ZEROS))
             memory.write(position, ZEROS[:chunk])
@@ -121,9 +123,11 @@ def _segment(headers: bytes, offset: int, wide: bool) -> Segment:
 
 def _check_segment(image: Image, segment: Segment) -> None:
     if segment.file_size > segment.memory_size:
-        image.fail(f"ELF segment at {segment.physical:#x} is longer in the file than in memory; the file is damaged")
+        raise image.error(f"ELF segment at {segment.physical:#x} is longer in the file than in memory; the file is damaged")
     if segment.physical < layout.KERNEL:
-        image.fail(f"ELF segment at {segment.physical:#x}: memory below 1 MiB is the boot loader's; link it at {layout.KERNEL:#x}")
+        raise image.error(
+            f"ELF segment at {segment.physical:#x}: memory below 1 MiB is the boot loader's; link it at {layout.KERNEL:#x}"
+        )
 
 
 def _physical(image: Image, segments: tuple[Segment, ...], entry: int) -> int:
@@ -134,13 +138,13 @@ def _physical(image: Image, segments: tuple[Segment, ...], entry: int) -> int:
     for segment in segments:
         if 0 <= entry - segment.virtual < segment.memory_size:
             return entry - segment.virtual + segment.physical
-    image.fail(f"ELF entry point {entry:#x} is outside all segments")
+    raise image.error(f"ELF entry point {entry:#x} is outside all segments")
 
 
 def _pvh_entry(image: Image, segments: list[Segment]) -> int | None:
     for segment in segments:
         if segment.file_size > MAX_NOTES:
-            image.fail(f"ELF notes of {segment.file_size} bytes: expected at most {MAX_NOTES}")
+            raise image.error(f"ELF notes of {segment.file_size} bytes: expected at most {MAX_NOTES}")
         data = image.read(segment.offset, segment.file_size)
         for owner, kind, value in _notes(data, 8 if segment.align == 8 else 4):
             if owner == b"Xen\0" and kind == PHYS32_ENTRY and len(value) >= 4:

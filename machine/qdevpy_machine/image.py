@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from qdevpy.errors import BootError, GuestAddressError
 
@@ -33,7 +33,7 @@ class Image:
         self.size = status.st_size
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)
-            self.fail("not a plain file")
+            raise self.error("not a plain file")
 
     def __enter__(self) -> Image:
         return self
@@ -41,9 +41,9 @@ class Image:
     def __exit__(self, *exc: object) -> None:
         os.close(self._fd)
 
-    def fail(self, message: str) -> NoReturn:
-        """:raises BootError: MESSAGE, with the file's name before it."""
-        raise BootError(f"{self.what} '{self.path}': {message}")
+    def error(self, message: str) -> BootError:
+        """The error that says MESSAGE, with the file's name before it."""
+        return BootError(f"{self.what} '{self.path}': {message}")
 
     def read(self, offset: int, count: int) -> bytes:
         """COUNT bytes at OFFSET.
@@ -54,9 +54,9 @@ class Image:
         try:
             data = os.pread(self._fd, count, offset)
         except OSError as error:
-            self.fail(f"cannot be read: {error.strerror}")
+            raise self.error(f"cannot be read: {error.strerror}") from error
         if len(data) < count:
-            self.fail("ended while it was read")
+            raise self.error("ended while it was read")
         return data
 
     def load(self, memory: GuestMemory, offset: int, count: int, address: int) -> None:
@@ -67,20 +67,22 @@ class Image:
         self._check(offset, count)
         try:
             view = memory.view(address, count)
-        except GuestAddressError:
-            self.fail(f"{count} bytes at {address:#x} do not fit in the machine's {describe(memory)}; give it more memory")
+        except GuestAddressError as error:
+            raise self.error(
+                f"{count} bytes at {address:#x} do not fit in the machine's {describe(memory)}; give it more memory"
+            ) from error
         while view:
             try:
                 done = os.preadv(self._fd, [view], offset)
             except OSError as error:
-                self.fail(f"cannot be read: {error.strerror}")
+                raise self.error(f"cannot be read: {error.strerror}") from error
             if not done:
-                self.fail("ended while it was read")
+                raise self.error("ended while it was read")
             view, offset = view[done:], offset + done
 
     def _check(self, offset: int, count: int) -> None:
         if offset < 0 or count < 0 or offset + count > self.size:
-            self.fail(f"truncated: {count} bytes expected at offset {offset}, the file has {self.size}")
+            raise self.error(f"truncated: {count} bytes expected at offset {offset}, the file has {self.size}")
 
 
 def describe(memory: GuestMemory) -> str:

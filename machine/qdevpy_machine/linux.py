@@ -49,20 +49,18 @@ def load_bzimage(image: Image, head: bytes, payload: Payload) -> BootState:
     """
     version = struct.unpack_from("<H", head, VERSION)[0]
     if version < OLDEST:
-        image.fail(f"boot protocol {version >> 8}.{version & 0xFF:02}; expected 2.06 or newer (Linux 2.6.22)")
+        raise image.error(f"boot protocol {version >> 8}.{version & 0xFF:02}; expected 2.06 or newer (Linux 2.6.22)")
     if not head[LOAD_FLAGS] & LOADED_HIGH:
-        image.fail("a zImage, which loads below 1 MiB; expected a bzImage")
+        raise image.error("a zImage, which loads below 1 MiB; expected a bzImage")
     start = (head[SETUP_SECTS] or 4) * 512 + 512
     size = image.size - start
     if size <= ENTRY_64:
-        image.fail(f"truncated: the kernel starts at offset {start}, the file has {image.size} bytes")
+        raise image.error(f"truncated: the kernel starts at offset {start}, the file has {image.size} bytes")
     wide = version >= 0x020C and bool(struct.unpack_from("<H", head, XLOADFLAGS)[0] & KERNEL_64)
     end = _end_of_kernel(head, version, size)
     low_end = payload.low_end
     if end > low_end:
-        image.fail(
-            f"needs memory up to {end:#x}, the machine's ends at {low_end:#x}; give it at least {-(-end >> 20)}M"
-        )
+        raise image.error(f"needs memory up to {end:#x}, the machine's ends at {low_end:#x}; give it at least {-(-end >> 20)}M")
     image.load(payload.memory, start, size, layout.KERNEL)
     payload.place_command_line(image, struct.unpack_from("<I", head, COMMAND_LINE_SIZE)[0])
     payload.place_initrd(end, struct.unpack_from("<I", head, INITRD_MAX)[0] + 1)

@@ -62,7 +62,7 @@ class Payload:
         encoded = text.encode("utf-8", "surrogateescape")
         limit = min(limit, layout.COMMAND_LINE_SIZE - 1)
         if len(encoded) > limit:
-            kernel.fail(f"takes a command line of at most {limit} bytes; boot.cmdline has {len(encoded)}")
+            raise kernel.error(f"takes a command line of at most {limit} bytes; boot.cmdline has {len(encoded)}")
         self.memory.write(layout.COMMAND_LINE, encoded + b"\0")
 
     def place_initrd(self, kernel_end: int, limit: int) -> None:
@@ -76,9 +76,9 @@ class Payload:
             top = min(limit, self.low_end)
             start = (top - image.size) // PAGE * PAGE
             if not image.size:
-                image.fail("the file is empty")
+                raise image.error("the file is empty")
             if start < kernel_end:
-                image.fail(
+                raise image.error(
                     f"{image.size} bytes do not fit between the kernel's end {kernel_end:#x} and {top:#x}, "
                     f"with {describe(self.memory)}; give the machine more memory"
                 )
@@ -132,8 +132,8 @@ def load_kernel(memory: GuestMemory, memory_size: int, boot: BootDefinition, rsd
             return _load_elf(image, payload)
         for magic, name in COMPRESSED.items():
             if head.startswith(magic):
-                image.fail(f"compressed with {name}; give the bzImage, or unpack it to an ELF file")
-        image.fail("not a kernel: expected a Linux bzImage, or an ELF file for x86-64")
+                raise image.error(f"compressed with {name}; give the bzImage, or unpack it to an ELF file")
+        raise image.error("not a kernel: expected a Linux bzImage, or an ELF file for x86-64")
 
 
 def _load_elf(image: Image, payload: Payload) -> BootState:
@@ -141,7 +141,7 @@ def _load_elf(image: Image, payload: Payload) -> BootState:
 
     executable = elf.parse(image)
     if not executable.wide and executable.pvh_entry is None:
-        image.fail("a 32-bit ELF file without a PVH entry point (note Xen, type 18); expected a 64-bit one")
+        raise image.error("a 32-bit ELF file without a PVH entry point (note Xen, type 18); expected a 64-bit one")
     elf.load(image, executable, payload.memory)
     payload.place_command_line(image, layout.COMMAND_LINE_SIZE - 1)
     payload.place_initrd(executable.end, payload.low_end)

@@ -42,9 +42,7 @@ class UART:
     :param room_made: called when :meth:`room` has grown after a read or a FIFO reset
     """
 
-    def __init__(
-        self, set_irq: Callable[[bool], None], transmit: Callable[[bytes], int], room_made: Callable[[], None]
-    ) -> None:
+    def __init__(self, set_irq: Callable[[bool], None], transmit: Callable[[bytes], int], room_made: Callable[[], None]) -> None:
         self._set_irq = set_irq
         self._transmit = transmit
         self._room_made = room_made

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Intel 440FX and PIIX: host bridge, PCI-to-ISA bridge with interrupt routing and reset, power management.
+
+As QEMU's ``hw/pci-host/i440fx.c``, ``hw/isa/piix3.c`` and ``hw/acpi/piix4.c``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from qdevpy.pci.bus import PCIBus
+from qdevpy.pci.device import PCIDevice
+from qdevpy.qdev.device import Device
+from qdevpy_machine import layout
+from qdevpy_machine.dsdt import pirq_of
+from qdevpy_machine.isa import ISABus
+from qdevpy_machine.pm import SIZE as PM_SIZE
+from qdevpy_machine.pm import PMRegisters
+
+if TYPE_CHECKING:
+    from qdevpy.native.space import Mapping
+
+CONFIG_ADDRESS, RESET_CONTROL, CONFIG_DATA = 0xCF8, 0xCF9, 0xCFC
+CONFIG_ENABLE = 1 << 31
+
+#: devfns, as QEMU's pc
+HOST_BRIDGE, ISA_BRIDGE, POWER = 0x00, 0x08, 0x0B
+
+PIRQ_REGISTERS = range(0x60, 0x64)
+PIRQ_DISABLED = 0x80
+RESET_FULL, RESET_CPU = 0x02, 0x04
+
+PM_BASE_REGISTER, PM_ENABLE_REGISTER = 0x40, 0x80
+
+
+class PCIHost(Device):
+    """The way to config space: ports 0xCF8 and 0xCFC (PCI 3.0, 3.2.2.3.2). Offers ``pci.0``."""
+
+    type_name: ClassVar[str] = "i440FX-pcihost"
+    description: ClassVar[str] = "Intel 440FX host bridge"
+    bus_type: ClassVar[str | None] = "System"
+    user_creatable: ClassVar[bool] = False
+
+    bus: PCIBus = attrs.field(default=None, init=False)
+    _address: int = attrs.field(default=0, init=False)
+
+    def do_realize(self) -> None:
+        """Offer the bus and answer at the ports."""
+        space = self.machine.space
+        self.bus = PCIBus("pci.0", self, accel=self.machine.accel)
+        self.add_bus(self.bus)
+        for port, read, write in (
+            (CONFIG_ADDRESS, self._read_address, self._write_address),
+            (CONFIG_DATA, self._read_data, self._write_data),
+        ):
+            self.cleanup.callback(space.map("pio", port, 4, read, write).unmap)
+
+    def do_reset(self) -> None:
+        """No register is selected."""
+        self._address = 0
+
+    def _read_address(self, offset: int, size: int) -> int:
+        return self._address if offset == 0 and size == 4 else -1
+
+    def _write_address(self, offset: int, value: int, size: int) -> None:
+        if offset == 0 and size == 4:  # other accesses are not for the address register
+            self._address = value
+
+    def _target(self, offset: int) -> tuple[int, int] | None:
+        """Devfn and register that 0xCFC + OFFSET means; None: nothing, or not on bus 0."""
+        if not self._address & CONFIG_ENABLE or self._address >> 16 & 0xFF:
+            return None
+        return self._address >> 8 & 0xFF, self._address & 0xFC | offset
+
+    def _read_data(self, offset: int, size: int) -> int:
+        target = self._target(offset)
+        return -1 if target is None else self.bus.config_read(*target, size)
+
+    def _write_data(self, offset: int, value: int, size: int) -> None:
+        target = self._target(offset)
+        if target is not None:
+            self.bus.config_write(*target, value, size)
+
+
+class I440FX(PCIDevice):
+    """Function 00.0: the bridge as a device. Its shadow RAM registers do nothing, all low memory is RAM."""
+
+    type_name: ClassVar[str] = "i440FX"
+    description: ClassVar[str] = "host bridge"
+    user_creatable: ClassVar[bool] = False
+    vendor_id: ClassVar[int] = 0x8086
+    device_id: ClassVar[int] = 0x1237
+    revision: ClassVar[int] = 0x02
+    class_code: ClassVar[int] = 0x060000
+    interrupt_pin: ClassVar[int] = 0
+
+
+class PIIX3(PCIDevice):
+    """Function 01.0: ISA bridge, PCI interrupt routing, and the reset control register. Offers ``isa.0``.
+
+    :ivar isa_bus: the bus
+    """
+
+    type_name: ClassVar[str] = "PIIX3"
+    description: ClassVar[str] = "ISA bridge"
+    user_creatable: ClassVar[bool] = False
+    vendor_id: ClassVar[int] = 0x8086
+    device_id: ClassVar[int] = 0x7000
+    class_code: ClassVar[int] = 0x060100
+    interrupt_pin: ClassVar[int] = 0
+
+    isa_bus: ISABus = attrs.field(default=None, init=False)
+    _reset_control: int = attrs.field(default=0, init=False)
+
+    def do_realize(self) -> None:
+        """Offer the ISA bus, route PCI interrupts, and answer at port 0xCF9, inside the host bridge's 0xCF8."""
+        self.config.set(PIRQ_REGISTERS.start, 0x8080_8080, 4, mask=0x8F8F_8F8F)
+        self.isa_bus = ISABus("isa.0", self, self.machine.accel.set_gsi)
+        self.add_bus(self.isa_bus)
+        self.bus.intx_router = self.route
+        mapping = self.machine.space.map("pio", RESET_CONTROL, 1, self._read_reset, self._write_reset, priority=1)
+        self.cleanup.callback(mapping.unmap)
+
+    def do_reset(self) -> None:
+        """PCI interrupts go nowhere until boot code routes them."""
+        self._reset_control = 0
+        self.config.set(PIRQ_REGISTERS.start, 0x8080_8080, 4)
+        self.bus.routes_changed()
+
+    def route(self, slot: int, pin: int) -> int:
+        """The GSI that pin PIN (1: INTA#) of SLOT raises, which is the ISA interrupt's number; -1: none."""
+        register = self.config.get(PIRQ_REGISTERS[pirq_of(slot, pin - 1)], 1)
+        return -1 if register & PIRQ_DISABLED else register & 0x0F
+
+    def config_written(self, offset: int, size: int) -> None:
+        """Writes to the PIRQ registers move interrupts that are up."""
+        if offset < PIRQ_REGISTERS.stop and offset + size > PIRQ_REGISTERS.start:
+            self.bus.routes_changed()
+
+    def _read_reset(self, offset: int, size: int) -> int:
+        return self._reset_control
+
+    def _write_reset(self, offset: int, value: int, size: int) -> None:
+        if value & RESET_CPU:
+            self.machine.request_reset("reset control register 0xCF9")
+        else:
+            self._reset_control = value & RESET_FULL
+
+
+class PIIX4PM(PCIDevice):
+    """Function 01.3: ACPI fixed hardware: PM1 event and control, PM timer; S5 ends the machine.
+
+    :ivar registers: the block that is mapped where config register 0x40 says
+    """
+
+    type_name: ClassVar[str] = "PIIX4_PM"
+    description: ClassVar[str] = "power management"
+    user_creatable: ClassVar[bool] = False
+    vendor_id: ClassVar[int] = 0x8086
+    device_id: ClassVar[int] = 0x7113
+    revision: ClassVar[int] = 0x03
+    class_code: ClassVar[int] = 0x068000
+    interrupt_pin: ClassVar[int] = 0  # the SCI is an ISA interrupt; the FADT has it
+
+    registers: PMRegisters = attrs.field(default=None, init=False)
+    _mapping: Mapping | None = attrs.field(default=None, init=False)
+
+    def do_realize(self) -> None:
+        """Make the registers; config space says where they are mapped."""
+        self.config.set(PM_BASE_REGISTER, 1, 4, mask=0xFFC0)
+        self.config.set(PM_ENABLE_REGISTER, 0, 1, mask=1)
+        machine = self.machine
+        self.registers = PMRegisters(
+            set_sci=lambda level: machine.accel.set_gsi(layout.SCI, level),
+            power_off=lambda: machine.request_shutdown("guest powered off"),
+            call_later=machine.loop.call_later,
+        )
+        self.cleanup.callback(self.registers.close)
+        self.cleanup.callback(self._map, None)
+
+    def do_reset(self) -> None:
+        """Not mapped, nothing pending."""
+        self.config.set(PM_BASE_REGISTER, 1, 4)
+        self.config.set(PM_ENABLE_REGISTER, 0, 1)
+        self._map(None)
+        self.registers.reset()
+
+    def config_written(self, offset: int, size: int) -> None:
+        """Base and enable registers move the block."""
+        base = self.config.get(PM_BASE_REGISTER, 2) & 0xFFC0
+        self._map(base if self.config.get(PM_ENABLE_REGISTER, 1) & 1 and base else None)
+
+    def _map(self, base: int | None) -> None:
+        if self._mapping is not None:
+            if self._mapping.base == base:
+                return
+            self._mapping.unmap()
+            self._mapping = None
+        if base is not None:
+            self._mapping = self.machine.space.map("pio", base, PM_SIZE, self.registers.read, self.registers.write)
