@@ -50,10 +50,11 @@ class PC(Board):
 
         host = PCIHost()
         machine.plug(host, machine.system_bus)
-        machine.plug(I440FX(addr=HOST_BRIDGE), host.bus)
-        bridge = PIIX3(addr=ISA_BRIDGE, multifunction=True)
-        machine.plug(bridge, host.bus)
-        machine.plug(PIIX4PM(addr=POWER), host.bus)
+        bridge = PIIX3()
+        bridge.multifunction = True
+        for function, devfn in ((I440FX(), HOST_BRIDGE), (bridge, ISA_BRIDGE), (PIIX4PM(), POWER)):
+            function.addr = devfn
+            machine.plug(function, host.bus)
         rtc = MC146818()
         for chip in (rtc, I8042(), Port92()):
             machine.plug(chip, bridge.isa_bus)
