@@ -22,7 +22,8 @@ from qdevpy_machine.pm import PMRegisters
 if TYPE_CHECKING:
     from qdevpy.native.space import Mapping
 
-CONFIG_ADDRESS, RESET_CONTROL, CONFIG_DATA = 0xCF8, 0xCF9, 0xCFC
+CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
+RESET_CONTROL = 1  #: offset of port 0xCF9
 CONFIG_ENABLE = 1 << 31
 
 #: devfns, as QEMU's pc
@@ -36,7 +37,10 @@ PM_BASE_REGISTER, PM_ENABLE_REGISTER = 0x40, 0x80
 
 
 class PCIHost(Device):
-    """The way to config space: ports 0xCF8 and 0xCFC (PCI 3.0, 3.2.2.3.2). Offers ``pci.0``."""
+    """The way to config space: ports 0xCF8 and 0xCFC (PCI 3.0, 3.2.2.3.2). Offers ``pci.0``.
+
+    :ivar reset_control: who answers byte accesses to port 0xCF9, in the midst of the address register: the PIIX3
+    """
 
     type_name: ClassVar[str] = "i440FX-pcihost"
     description: ClassVar[str] = "Intel 440FX host bridge"
@@ -44,6 +48,7 @@ class PCIHost(Device):
     user_creatable: ClassVar[bool] = False
 
     bus: PCIBus = attrs.field(default=None, init=False)
+    reset_control: PIIX3 | None = attrs.field(default=None, init=False)
     _address: int = attrs.field(default=0, init=False)
 
     def do_realize(self) -> None:
@@ -62,10 +67,14 @@ class PCIHost(Device):
         self._address = 0
 
     def _read_address(self, offset: int, size: int) -> int:
+        if offset == RESET_CONTROL and size == 1 and self.reset_control is not None:
+            return self.reset_control.read_reset()
         return self._address if offset == 0 and size == 4 else -1
 
     def _write_address(self, offset: int, value: int, size: int) -> None:
-        if offset == 0 and size == 4:  # other accesses are not for the address register
+        if offset == RESET_CONTROL and size == 1 and self.reset_control is not None:
+            self.reset_control.write_reset(value)
+        elif offset == 0 and size == 4:  # other accesses are not for the address register
             self._address = value
 
     def _target(self, offset: int) -> tuple[int, int] | None:
@@ -115,13 +124,13 @@ class PIIX3(PCIDevice):
     _reset_control: int = attrs.field(default=0, init=False)
 
     def do_realize(self) -> None:
-        """Offer the ISA bus, route PCI interrupts, and answer at port 0xCF9, inside the host bridge's 0xCF8."""
+        """Offer the ISA bus, route PCI interrupts, and have the host bridge pass port 0xCF9 on."""
         self.config.set(PIRQ_REGISTERS.start, 0x8080_8080, 4, mask=0x8F8F_8F8F)
         self.isa_bus = ISABus("isa.0", self, self.machine.accel.set_gsi)
         self.add_bus(self.isa_bus)
         self.bus.intx_router = self.route
-        mapping = self.machine.space.map("pio", RESET_CONTROL, 1, self._read_reset, self._write_reset, priority=1)
-        self.cleanup.callback(mapping.unmap)
+        assert isinstance(self.bus.owner, PCIHost)
+        self.bus.owner.reset_control = self
 
     def do_reset(self) -> None:
         """PCI interrupts go nowhere until boot code routes them."""
@@ -139,10 +148,12 @@ class PIIX3(PCIDevice):
         if offset < PIRQ_REGISTERS.stop and offset + size > PIRQ_REGISTERS.start:
             self.bus.routes_changed()
 
-    def _read_reset(self, offset: int, size: int) -> int:
+    def read_reset(self) -> int:
+        """The reset control register."""
         return self._reset_control
 
-    def _write_reset(self, offset: int, value: int, size: int) -> None:
+    def write_reset(self, value: int) -> None:
+        """Write the reset control register: bit 2 resets the processor."""
         if value & RESET_CPU:
             self.machine.request_reset("reset control register 0xCF9")
         else:
