@@ -387,3 +387,17 @@ def test_iov_helpers_see_the_parts_as_one(parts: list[bytes], offset: int, lengt
     assert lib.qd_iov_write(iov, len(parts), offset, b"x" * 64, length) == len(expected)
     after = b"".join(ffi.buffer(b, len(p))[:] for b, p in zip(buffers, parts, strict=True))
     assert after == whole[:offset] + b"x" * len(expected) + whole[offset + len(expected) :]
+
+
+def test_more_chains_offered_than_the_queue_holds_breaks_the_ring() -> None:
+    """The driver offers one chain again and again; the device never holds more than the queue's size."""
+    pair = Pair(4, set())
+    pair.write(DESC, descriptor(DATA, 8, 0, 0))
+    for idx in range(1, 5):
+        pair.write(AVAIL + 2, struct.pack("<H", idx))
+        assert pair.pop() is not None
+    pair.write(AVAIL + 2, struct.pack("<H", 5))
+    with pytest.raises(BrokenRingError):
+        pair.pop()
+    assert ffi.string(pair.queue.ring.error) == b"more chains offered than the queue has entries"
+    pair.close()
