@@ -104,11 +104,6 @@ class VirtIOSerial(VirtIODevice):
         self._outbox.clear()
         self._complained = False
 
-    def vm_state_changed(self, running: bool) -> None:
-        """Nothing touches guest memory while the VM is stopped; afterwards whatever waited goes on."""
-        if running:
-            self._serve_all_soon()
-
     # -- contract of virtio devices
 
     @property
@@ -146,10 +141,9 @@ class VirtIOSerial(VirtIODevice):
             first = self.bus.port(0)
             if first is not None and not self.has_multiport:
                 first.set_guest_connected(True)
-            self._serve_all_soon()
 
     def handle_output(self, queue: VirtQueue) -> None:
-        """A kick."""
+        """A kick; the transport makes one for every queue when it starts to serve, so what waited goes on then."""
         if not self.is_serving:
             return
         if queue.index == CONTROL_IN:
@@ -306,18 +300,6 @@ class VirtIOSerial(VirtIODevice):
                 break
             queue.push(element, 0)
         queue.flush()
-
-    def _serve_all_soon(self) -> None:
-        """Serve everything once from the main loop: the transport starts the queues only after we return."""
-        self.machine.loop.call_soon(self._serve_all)
-
-    def _serve_all(self) -> None:
-        if not self.is_serving:
-            return
-        self._send_messages()
-        for port in self.bus.ports():
-            port.serve_output()
-            port.serve_input()
 
 
 def port_of_queue(index: int) -> tuple[int, bool]:

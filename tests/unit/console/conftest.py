@@ -89,14 +89,20 @@ class DirectBindings(TransportBindings):
         pass
 
     def vm_state_changed(self, running):
-        pass
+        self.update()
 
     def status_changed(self, old, new):
+        self.update()
+
+    def update(self):
+        serve = self.device.status & defs.STATUS_DRIVER_OK and self.device.machine.running
         for queue in self.device.queues:
-            if new & defs.STATUS_DRIVER_OK:
+            if serve:
                 queue.start()
             else:
                 queue.stop()
+        for queue in self.device.queues:
+            queue.kick()
 
 
 class DriverQueue:

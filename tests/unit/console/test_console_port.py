@@ -243,7 +243,6 @@ def test_paused_vm_gets_nothing_and_catches_up(guest, chardev, port):
     chardev.set_open(False)
     chardev.set_open(True)
     guest.loop.run_once(0)
-    guest.device._serve_all()
     assert (guest.q[5].take(), guest.q[4].take(), guest.q[2].take()) == ([], [], [])
     guest.running = True
     guest.device.vm_state_changed(True)
@@ -256,6 +255,7 @@ def test_closed_while_paused_discards_when_the_vm_goes_on(guest, chardev, port):
     chardev.credit = 0
     assert not guest.send(5, b"gone")
     guest.running = False
+    guest.device.vm_state_changed(False)
     chardev.set_open(False)
     guest.running = True
     guest.device.vm_state_changed(True)
