@@ -315,7 +315,34 @@ def test_instruction_that_cannot_be_emulated_crashes_with_rip_and_bytes(guest: G
     stop = guest.stops[0]
     assert stop.kind == "crash"
     assert "vCPU 0: KVM cannot emulate the instruction at RIP 0x1000: bytes d9 05 00 00 00 d0" in stop.message
-    assert guest.accel.vcpus[0].instruction_in(guest.memory, 6) == b"\xd9\x05" + struct.pack("<I", 0xD0000000)
+    assert guest.accel.vcpus[0].code(6) == b"\xd9\x05" + struct.pack("<I", 0xD0000000)
+
+
+def test_code_where_nothing_is_mapped_is_empty(guest: Guest) -> None:
+    guest.accel.set_boot_state(BootState("protected", rip=0xD0000000))
+    assert guest.accel.vcpus[0].instruction() == b""
+
+
+def test_report_that_raises_leaves_the_vcpu_pausable(guest: Guest, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(stop: StopReason) -> None:
+        guest.stops.append(stop)
+        raise RuntimeError("no machine")
+
+    guest.accel.on_stop = fail
+    guest.run(b"\xd9\x05" + struct.pack("<I", 0xD0000000), PROTECTED)
+    guest.wait(lambda: bool(guest.stops))
+    guest.accel.pause()
+    assert "no machine" in caplog.text
+
+
+def test_vcpu_whose_registers_kvm_refuses_stops_with_the_reason(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(guest.accel.vcpus[0], "run", refuse)
+    guest.accel.resume()
+    guest.wait(lambda: bool(guest.stops))
+    assert guest.stops == [StopReason("crash", "vCPU 0: Input/output error", 0)]
 
 
 def test_reset_brings_the_local_apic_back(guest: Guest) -> None:

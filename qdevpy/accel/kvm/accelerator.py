@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qdevpy.accel.base import BootState, CpuAccelerator, IoEvent, MsiMessage
+from qdevpy.accel.base import BootState, CpuAccelerator, IoEvent, MsiMessage, StopReason
 from qdevpy.accel.kvm import api, cpuid
 from qdevpy.accel.kvm.routing import Routing
 from qdevpy.accel.kvm.vcpu import VCpu
@@ -19,6 +20,8 @@ from qdevpy.native.core import ffi, lib
 if TYPE_CHECKING:
     from qdevpy.native.memory import GuestMemory
     from qdevpy.native.space import AddressSpace
+
+log = logging.getLogger(__name__)
 
 #: four pages that Intel's VMX wants below 4 GiB for running real mode; where QEMU puts them
 IDENTITY_MAP = 0xFEFF_C000
@@ -215,7 +218,7 @@ class KVMAccelerator(CpuAccelerator):
             leaves = cpuid.supported(self._kvm_fd)
             for index in range(count):
                 packed = cpuid.pack(cpuid.for_vcpu(leaves, index, count, tsc_deadline=deadline))
-                self.vcpus.append(VCpu(self.vm_fd, index, run_size, self._space, packed))
+                self.vcpus.append(VCpu(self.vm_fd, index, run_size, self._memory, self._space, packed))
         except OSError as oserror:
             raise AccelError(f"/dev/kvm: vCPU {len(self.vcpus)} cannot be made: {oserror.strerror}") from oserror
         for vcpu in self.vcpus:
@@ -225,13 +228,21 @@ class KVMAccelerator(CpuAccelerator):
 
     def _thread(self, vcpu: VCpu) -> None:
         while self._wait_to_run(vcpu):
-            stop = vcpu.run()
-            if stop is None:
-                continue
-            with self._condition:
-                self._stopped.add(vcpu.index)
+            try:
+                stop = vcpu.run()
+            except OSError as error:  # KVM refuses the registers of a vCPU that stopped
+                stop = StopReason("crash", f"vCPU {vcpu.index}: {error.strerror}", vcpu.index)
+            if stop is not None:
+                self._stopped_by_itself(stop)
+
+    def _stopped_by_itself(self, stop: StopReason) -> None:
+        with self._condition:
+            self._stopped.add(stop.vcpu)
+        try:
             if self.on_stop is not None:
                 self.on_stop(stop)
+        except Exception:  # the thread must live on: whoever pauses the VM waits for it to park
+            log.exception("while reporting: %s", stop.message)
 
     def _wait_to_run(self, vcpu: VCpu) -> bool:
         """Park until the VM runs; False: it closes."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdevpy.accel.base import BootState, StopReason
 from qdevpy.accel.kvm import api, registers
+from qdevpy.errors import GuestAddressError
 from qdevpy.native.core import ffi, lib
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class VCpu:
     :raises OSError: what KVM said
     """
 
-    def __init__(self, vm_fd: int, index: int, run_size: int, space: AddressSpace, cpuid: bytes) -> None:
+    def __init__(self, vm_fd: int, index: int, run_size: int, memory: GuestMemory, space: AddressSpace, cpuid: bytes) -> None:
         self.index = index
+        self._memory = memory
         self.fd = api.ioctl(vm_fd, api.CREATE_VCPU, index)
         self._run = mmap.mmap(self.fd, run_size, flags=mmap.MAP_SHARED)
         self._run_start = ffi.from_buffer("uint8_t[]", self._run, require_writable=True)
@@ -139,17 +141,21 @@ class VCpu:
         return int(api.REGS.unpack_from(api.ioctl_read(self.fd, api.GET_REGS))[16])
 
     def instruction(self) -> bytes:
-        """The bytes that KVM could not emulate, where the exit has them (``emulation_failure`` in ``struct kvm_run``)."""
+        """The bytes that KVM could not emulate: from the exit (``emulation_failure`` in ``struct kvm_run``) where it has
+        them, else from guest memory; empty where neither is there.
+        """
         ndata, flags, size = struct.unpack_from("<4xIQB", self._run, 32)
-        if ndata < 3 or not flags & 1:
-            return b""
-        return bytes(self._run[49 : 49 + min(size, 15)])
+        if ndata >= 3 and flags & 1:
+            return bytes(self._run[49 : 49 + min(size, 15)])
+        return self.code()
 
-    def instruction_in(self, memory: GuestMemory, n: int = 15) -> bytes:
-        """Up to N bytes of guest memory at the instruction pointer, through the guest's page tables; empty: not mapped."""
+    def code(self, n: int = 15) -> bytes:
+        """Up to N bytes at the instruction pointer, through the guest's page tables; empty: not mapped, or not RAM."""
         cs_base = api.SEGMENT.unpack_from(api.ioctl_read(self.fd, api.GET_SREGS))[0]
-        linear = cs_base + self.rip()
+        linear = cs_base + self.rip() & 0xFFFF_FFFF_FFFF_FFFF
         translated = api.ioctl_read(self.fd, api.TRANSLATE, api.TRANSLATION.pack(linear, 0, 0, 0, 0))
         _, physical, valid, _, _ = api.TRANSLATION.unpack_from(translated)
-        n = min(n, 4096 - physical % 4096)
-        return memory.read(physical, n) if valid else b""
+        try:
+            return self._memory.read(physical, min(n, 4096 - physical % 4096)) if valid else b""
+        except GuestAddressError:
+            return b""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C core built with AddressSanitizer and UBSan, under the same tests."""
+"""The C core and the devices' C, built with AddressSanitizer and UBSan, under the same tests."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 MINE = Path(__file__).resolve()
 
+PARTS = ("qdevpy", "machine", "plugins", "tests/parts", "tests/qtest", "tests/unit/native")
+#: where Python finds the packages, as in pyproject.toml
+ROOTS = (".", "machine", "plugins/virtio_blk", "plugins/virtio_net", "plugins/virtio_console")
+
 pytestmark = pytest.mark.slow
 
 
@@ -25,20 +29,21 @@ def runtime_library() -> str | None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the core and its tests, built with sanitizers; the working tree's own modules stay as they are."""
+    """A copy of the project, its C built with sanitizers; the working tree's own modules stay as they are."""
     tree = tmp_path_factory.mktemp("sanitized")
-    unwanted = shutil.ignore_patterns("*.so", "__pycache__", "_core.c", MINE.name)
-    shutil.copytree(ROOT / "qdevpy", tree / "qdevpy", ignore=unwanted)
-    shutil.copytree(MINE.parent, tree / "tests", ignore=unwanted)
-    shutil.copy(ROOT / "pyproject.toml", tree)
-    run(tree, [sys.executable, "qdevpy/native/build_core.py"], QDEVPY_SANITIZE="1")
+    unwanted = shutil.ignore_patterns("*.so", "*.o", "__pycache__", "_core.c", "_native.c", "build", MINE.name)
+    for name in PARTS:
+        shutil.copytree(ROOT / name, tree / name, ignore=unwanted)
+    for name in ("pyproject.toml", "setup.py", "README.md"):
+        shutil.copy(ROOT / name, tree)
+    run(tree, [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], QDEVPY_SANITIZE="1")
     return tree
 
 
 def run(tree: Path, command: list[str], **more: str) -> str:
     """Run in the copy, which Python prefers to what is installed; the output."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "COV_", "PYTEST"))}
-    env |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"} | more
+    env |= {"PYTHONPATH": os.pathsep.join(str(tree / root) for root in ROOTS), "PYTHONDONTWRITEBYTECODE": "1"} | more
     done = subprocess.run(command, cwd=tree, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -53,8 +58,9 @@ def sanitized(tree: Path, command: list[str]) -> str:
     return run(tree, command, LD_PRELOAD=library, ASAN_OPTIONS=options, UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1")
 
 
-def test_ring_queue_and_space_tests_pass_under_sanitizers(tree: Path) -> None:
-    output = sanitized(tree, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"])
+@pytest.mark.parametrize("tests", ["tests/unit/native", "tests/qtest"])
+def test_core_and_device_tests_pass_under_sanitizers(tree: Path, tests: str) -> None:
+    output = sanitized(tree, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests])
     assert " passed" in output
 
 
