@@ -36,7 +36,6 @@ _ADVICE = {
 }
 
 
-@attrs.frozen
 class _Format(Enum):
     """``raw``, and a word on what to do with the others."""
 
@@ -47,7 +46,6 @@ class _Format(Enum):
         return super().parse(given)
 
 
-@attrs.frozen
 class _Aio(Enum):
     """``threads`` or ``io_uring``, and a word on Linux AIO."""
 

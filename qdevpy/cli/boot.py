@@ -112,7 +112,9 @@ def boot(ctx: click.Context, /, machine: str, no_reboot: bool, verbose: bool, de
     definition = read_machine(machine, registry, **options)
     from qdevpy.vm.run import boot as run_machine
 
-    return run_machine(definition, registry, no_reboot=no_reboot, stats=bool(ctx.obj) or verbose or debug or machine == DEFAULT_MACHINE)
+    return run_machine(
+        definition, registry, no_reboot=no_reboot, stats=bool(ctx.obj) or verbose or debug or machine == DEFAULT_MACHINE
+    )
 
 
 @click.command()

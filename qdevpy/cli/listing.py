@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from qdevpy import __version__
 from qdevpy.cli.boot import warn_of_broken
-from qdevpy.errors import UnknownNameError
+from qdevpy.errors import PluginError, UnknownNameError
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.qdev.property import Property, properties_of
 
@@ -50,6 +51,15 @@ def describe_device(kind: DeviceType) -> dict[str, Any]:
     }
 
 
+def describe_devices(kinds: Iterable[DeviceType]) -> Iterator[dict[str, Any]]:
+    """Those of KINDS that can be described; a plugin's broken class is a warning and no more."""
+    for kind in kinds:
+        try:
+            yield describe_device(kind)
+        except PluginError as error:
+            print(f"qdevpy: warning: {error}", file=sys.stderr)
+
+
 def print_properties(properties: Mapping[str, Property], indent: str = "") -> None:
     """A table of properties, as users write them."""
     rows = [
@@ -67,7 +77,7 @@ def devices(as_json: bool) -> None:
     warn_of_broken(registry)
     kinds = [kind for _, kind in sorted(registry.device_types.items()) if kind.user_creatable]
     if as_json:
-        print(json.dumps([describe_device(kind) for kind in kinds], indent=2))
+        print(json.dumps(list(describe_devices(kinds)), indent=2))
         return
     rows = [(k.name, k.bus or "-", k.ioeventfd.value if k.ioeventfd else "-", k.provider, k.description) for k in kinds]
     print_table(("name", "bus", "ioeventfd", "from", "description"), rows)

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
-
-import attrs
 
 
 class Position(NamedTuple):
@@ -48,8 +47,7 @@ class Problem(NamedTuple):
         return f"{self.position}: error[{self.code}]: {self.message}"
 
 
-@attrs.frozen
-class BootDefinition:
+class BootDefinition(NamedTuple):
     """``boot:``. Paths are resolved.
 
     :ivar cmdline: the kernel's command line, ``--append`` included
@@ -60,8 +58,7 @@ class BootDefinition:
     cmdline: Value | None = None
 
 
-@attrs.frozen
-class BackendDefinition:
+class BackendDefinition(NamedTuple):
     """One entry of ``drives:``, ``netdevs:``, ``chardevs:`` or ``objects:``.
 
     :ivar type: the back end's type; ``drive`` in ``drives:``
@@ -74,8 +71,7 @@ class BackendDefinition:
     position: Position
 
 
-@attrs.frozen
-class DeviceDefinition:
+class DeviceDefinition(NamedTuple):
     """One entry of ``devices:``.
 
     :ivar options: as written, ``id`` and ``bus`` among them
@@ -86,8 +82,7 @@ class DeviceDefinition:
     position: Position
 
 
-@attrs.frozen
-class GlobalDefinition:
+class GlobalDefinition(NamedTuple):
     """One entry of ``global:``: a default for all devices of a type (or derived from it)."""
 
     type: str
@@ -95,8 +90,7 @@ class GlobalDefinition:
     value: Value
 
 
-@attrs.frozen
-class MachineDefinition:
+class MachineDefinition(NamedTuple):
     """A whole machine.
 
     :ivar machine: the board's type name, or an alias of it
@@ -110,10 +104,10 @@ class MachineDefinition:
     memory: int = 0
     cpus: int = 1
     boot: BootDefinition = BootDefinition()
-    drives: Mapping[str, BackendDefinition] = attrs.field(factory=dict)
-    netdevs: Mapping[str, BackendDefinition] = attrs.field(factory=dict)
-    chardevs: Mapping[str, BackendDefinition] = attrs.field(factory=dict)
-    objects: Mapping[str, BackendDefinition] = attrs.field(factory=dict)
+    drives: Mapping[str, BackendDefinition] = MappingProxyType({})
+    netdevs: Mapping[str, BackendDefinition] = MappingProxyType({})
+    chardevs: Mapping[str, BackendDefinition] = MappingProxyType({})
+    objects: Mapping[str, BackendDefinition] = MappingProxyType({})
     devices: tuple[DeviceDefinition, ...] = ()
     globals: tuple[GlobalDefinition, ...] = ()
     path: str | None = None

@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import attrs
-
 from qdevpy.definition import problems as q
 from qdevpy.definition.model import Position, Value
 from qdevpy.definition.problems import Problems
@@ -32,8 +30,7 @@ class Option(NamedTuple):
     value: Value
 
 
-@attrs.frozen
-class Target:
+class Target(NamedTuple):
     """What options are for.
 
     :ivar label: for messages: the id and type

@@ -7,13 +7,11 @@ distribution's name, and the others never notice.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import pluggy
 
 from qdevpy.backend.base import Backend
@@ -28,17 +26,17 @@ if TYPE_CHECKING:
     from qdevpy.plugin.registry import Registry
 
 
-@attrs.frozen
 class Offer:
-    """What one plugin offers, by name.
+    """What one plugin offers, or all together, by name.
 
     :ivar boards: aliases are names too
     """
 
-    devices: dict[str, DeviceType] = attrs.field(factory=dict)
-    boards: dict[str, type[Board]] = attrs.field(factory=dict)
-    netdevs: dict[str, type[Backend]] = attrs.field(factory=dict)
-    definitions: dict[str, Path] = attrs.field(factory=dict)
+    def __init__(self) -> None:
+        self.devices: dict[str, DeviceType] = {}
+        self.boards: dict[str, type[Board]] = {}
+        self.netdevs: dict[str, type[Backend]] = {}
+        self.definitions: dict[str, Path] = {}
 
 
 def load_plugins(entry_points: Iterable[EntryPoint] | None = None) -> Registry:
@@ -95,12 +93,12 @@ def _import(entry: EntryPoint) -> object:
 
 
 def _collect(manager: pluggy.PluginManager, plugin: object, distribution: str) -> Offer:
-    return Offer(
-        devices=_devices(_call(manager, plugin, "qdevpy_devices"), distribution),
-        boards=_boards(_call(manager, plugin, "qdevpy_boards")),
-        netdevs=_netdevs(_call(manager, plugin, "qdevpy_netdevs")),
-        definitions=_definitions(_call(manager, plugin, "qdevpy_definitions")),
-    )
+    offer = Offer()
+    offer.devices = _devices(_call(manager, plugin, "qdevpy_devices"), distribution)
+    offer.boards = _boards(_call(manager, plugin, "qdevpy_boards"))
+    offer.netdevs = _netdevs(_call(manager, plugin, "qdevpy_netdevs"))
+    offer.definitions = _definitions(_call(manager, plugin, "qdevpy_definitions"))
+    return offer
 
 
 def _call(manager: pluggy.PluginManager, plugin: object, hook: str) -> list[Any]:
@@ -121,7 +119,7 @@ def _call(manager: pluggy.PluginManager, plugin: object, hook: str) -> list[Any]
 
 
 def _check_class(hook: str, offered: Any, base: type[Any]) -> None:
-    if not (inspect.isclass(offered) and issubclass(offered, base)):
+    if not (isinstance(offered, type) and issubclass(offered, base)):
         raise PluginError(f"{hook}() offers {offered!r}; expected classes derived from {base.__module__}.{base.__name__}")
 
 

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import attrs
 
 from qdevpy.errors import PropertyError, did_you_mean
-from qdevpy.qdev.property import Property, properties_of
+from qdevpy.qdev.property import Property, complete_class, properties_of
 
 
-@attrs.define(slots=False, eq=False, kw_only=True)
+@attrs.define(slots=False, eq=False, repr=False, kw_only=True)
 class Object:
     """Something with a type name, an id and properties that users set.
 
@@ -26,10 +26,13 @@ class Object:
 
     id: str | None = None
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Turn the subclass's annotated properties into attrs fields; nothing to remember for authors."""
-        super().__init_subclass__(**kwargs)
-        attrs.define(cls, slots=False, eq=False, kw_only=True)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """The first instance of a class completes it."""
+        complete_class(cls)
+        return super().__new__(cls)
+
+    def __repr__(self) -> str:
+        return f"<{self.label}>"
 
     @property
     def label(self) -> str:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from qdevpy.qdev.object import Object
 
 _KEY = "qdevpy.property"
+#: class attribute that keeps what :func:`properties_of` found
+_FOUND = "_properties_by_name"
 
 
 @attrs.frozen
@@ -191,8 +193,26 @@ def link(target: str, *, help: str, **options: Any) -> Any:  # noqa: A002
     return declare(kinds.Link(target), None, help=help, **options)
 
 
+def complete_class(cls: type[Any]) -> None:
+    """Turn a class's annotated attributes into attrs fields, those of its bases first.
+
+    This comes with a class's first use and not with its definition: it takes half a millisecond, plugins offer
+    many classes, and a machine uses few. Authors need not know.
+    """
+    if "__attrs_attrs__" in vars(cls):
+        return
+    for base in cls.__bases__:
+        if hasattr(base, "__attrs_attrs__"):
+            complete_class(base)
+    attrs.define(cls, slots=False, eq=False, repr=False, kw_only=True)
+
+
 def properties_of(cls: type[Any]) -> Mapping[str, Property]:
-    """The properties that a device class declares or inherits, by user-visible name."""
+    """The properties that a device class declares or inherits, by user-visible name; not to be changed."""
+    known: Mapping[str, Property] | None = vars(cls).get(_FOUND)
+    if known is not None:
+        return known
+    complete_class(cls)
     found: dict[str, Property] = {}
     for field in attrs.fields(cls):
         spec = field.metadata.get(_KEY)
@@ -209,6 +229,7 @@ def properties_of(cls: type[Any]) -> Mapping[str, Property]:
             bit=spec["bit"],
             runtime=spec["runtime"],
         )
+    setattr(cls, _FOUND, found)
     return found
 
 

@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import attrs
 
+from qdevpy.errors import PluginError
 from qdevpy.qdev.device import Device, Notification
 from qdevpy.qdev.property import Property
 
 
-@attrs.frozen
+@attrs.frozen(slots=False, eq=False)
 class DeviceType:
     """One name that users may write under ``devices:``.
 
     :ivar bus: sort of bus it plugs into; None: none
     :ivar ioeventfd: notification policy; None where there are no queues
-    :ivar properties: all that the user may set, by name
     :ivar provider: distribution that offers it
     :ivar create: makes a device in state CREATED
     """
@@ -26,10 +27,20 @@ class DeviceType:
     bus: str | None
     description: str
     ioeventfd: Notification | None
-    properties: Mapping[str, Property]
     create: Callable[[], Device]
     provider: str = "qdevpy"
     user_creatable: bool = True
+
+    @cached_property
+    def properties(self) -> Mapping[str, Property]:
+        """All that the user may set, by name; a device is made to find out, when it is first asked for.
+
+        :raises PluginError: the class does not even let itself be created
+        """
+        try:
+            return self.create().all_properties()
+        except Exception as error:  # somebody else's code: it may raise anything
+            raise PluginError(f"device type '{self.name}' of {self.provider}: {type(error).__name__}: {error}") from error
 
     @classmethod
     def of(cls, device_class: type[Device], provider: str = "qdevpy") -> DeviceType:
@@ -39,7 +50,6 @@ class DeviceType:
             bus=device_class.bus_type,
             description=device_class.description,
             ioeventfd=device_class.ioeventfd,
-            properties=device_class().all_properties(),
             create=device_class,
             provider=provider,
             user_creatable=device_class.user_creatable,

@@ -15,7 +15,8 @@ import pytest
 from cli_parts import Program
 
 from qdevpy import __version__
-from qdevpy.cli.app import COMMANDS, group, main
+from qdevpy.cli import main
+from qdevpy.cli.app import COMMANDS, group
 from qdevpy.definition.model import MachineDefinition
 from qdevpy.errors import QdevpyError
 
@@ -55,7 +56,9 @@ def test_module_runs_as_a_program() -> None:
     assert run.stdout == f"qdevpy {__version__}\n"
 
 
-def test_main_ends_the_process_with_the_status(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_ends_the_process_with_the_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gc.disable", lambda: None)
+
     with pytest.raises(SystemExit) as end:
         main(["version"])
 

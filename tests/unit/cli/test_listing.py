@@ -7,6 +7,7 @@ import json
 
 import pytest
 from cli_parts import Program
+from definition_parts import Nic
 
 from qdevpy.plugin.discovery import EntryPoint
 from qdevpy.plugin.manager import load_plugins
@@ -78,6 +79,24 @@ def test_listing_names_plugins_that_could_not_be_loaded(program: Program, monkey
 
     assert result.status == 0
     assert "warning: not loaded: plugin 'gone' of lost-and-found: cannot be imported" in result.err
+
+
+def test_devices_json_leaves_out_a_class_that_cannot_be_created(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Nic) -> None:
+        raise ValueError("no cable")
+
+    monkeypatch.setattr(Nic, "all_properties", fail)
+
+    result = program("devices", "--json")
+
+    assert result.status == 0
+    assert [kind["name"] for kind in json.loads(result.out)] == [
+        "isa-serial",
+        "virtconsole",
+        "virtio-blk-pci",
+        "virtio-serial-pci",
+    ]
+    assert result.err == "qdevpy: warning: device type 'virtio-net-pci' of lab-parts: ValueError: no cable\n"
 
 
 def test_machines_lists_boards_and_definitions(program: Program) -> None:
