@@ -72,7 +72,7 @@ class Drive(Backend):
     required: ClassVar[Sequence[str]] = ("file|scratch",)
 
     file: str | None = prop.path(must_exist=True, help="image file or block device")
-    scratch: int = prop.size(0, help="instead of file: bytes of an empty disk in memory, lost at the end")
+    scratch: int = prop.size(0, help="without file: bytes of an empty disk in memory, lost at the end")
     format: str = prop.declare(_Format("str", ("raw",)), "raw", help="format of the image")
     readonly: bool = prop.boolean(help="open it read-only; the guest gets a read-only disk")
     aio: str = prop.declare(_Aio("BlockdevAioOptions", ("threads", "io_uring")), "threads", help="how I/O is done")
@@ -102,12 +102,10 @@ class Drive(Backend):
 
         :raises BackendError: missing, not permitted, not a file or block device, no O_DIRECT there
         """
-        if self.scratch and self.file:
-            raise BackendError(f"drive '{self.name}': file and scratch are both set; leave one of them out")
-        if self.scratch:
-            self._make_scratch()
-        elif self.file:
+        if self.file:
             self._open_file(self.file)
+        elif self.scratch:
+            self._make_scratch()
         else:
             raise BackendError(
                 f"drive '{self.name}': file is not set; write the path of an image or of a block device, "

@@ -33,8 +33,8 @@ bool check(bool good, const char *format, ...)
 void say_kicks(const char *name, unsigned number, const struct kicks *kicks)
 {
     bool fast = machine.console_kick != 0 && kicks->fastest < machine.console_kick / 2;
-    say("  kicks: %s %u: %s (%lu cycles); requests done by the next instruction: %u of %u\n", name, number,
-        fast ? "much faster than an exit, so by ioeventfd" : "like an exit", kicks->fastest, kicks->done_at_once, kicks->requests);
+    say("  kicks: %s %u: %lu cycles%s; requests done by the next instruction: %u of %u\n", name, number, kicks->fastest,
+        fast ? ", much less than an exit takes: by ioeventfd" : "", kicks->done_at_once, kicks->requests);
 }
 
 /* -- finding and starting devices */

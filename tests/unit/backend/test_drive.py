@@ -88,9 +88,10 @@ def test_scratch_disk_is_empty_writable_and_as_big_as_said(scratch: Drive) -> No
     scratch.take("disk0")
 
 
-def test_scratch_disk_with_a_file_is_an_error(make: MakeDrive) -> None:
-    with pytest.raises(BackendError, match="drive 'root': file and scratch are both set"):
-        make(scratch="1M").open()
+def test_scratch_disk_with_a_file_is_the_file(make: MakeDrive) -> None:
+    drive = make(scratch="1M")
+    drive.open()
+    assert drive.size == 4096
 
 
 def test_scratch_disk_with_direct_io_is_an_error(scratch: Drive) -> None:
