@@ -92,6 +92,11 @@ class HostNotifiers:
         for queue in self.device.queues:
             queue.kick()  # the driver may have kicked before anybody listened (1)
 
+    def stop(self) -> None:
+        """Serve nothing, whatever the facts are: the device is taken out."""
+        if self.serving:
+            self._stop()
+
     def _stop(self) -> None:
         self.deassign()
         for queue in self.device.queues:

@@ -136,6 +136,11 @@ class VirtIOPCI(PCIDevice):
         if not self.disable_modern:
             self._offer_modern()
 
+    def unrealize(self) -> None:
+        """Nothing is served any more when the device behind, which goes first, gives up its queues."""
+        self.notifiers.stop()
+        super().unrealize()
+
     def _unplug_device(self, bus: Bus) -> None:
         for device in list(bus.children):
             bus.unplug(device)

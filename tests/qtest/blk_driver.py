@@ -13,8 +13,6 @@ from typing import Any
 
 import attrs
 import pytest
-from qdevpy_virtio_blk._native import lib
-from qdevpy_virtio_blk.device import VirtIOBlock
 
 from qdevpy.backend.drive import Drive
 from qdevpy.native.iothread import IOThread
@@ -23,6 +21,8 @@ from qdevpy.native.space import AddressSpace
 from qdevpy.virtio import defs
 from qdevpy.virtio.queue import VirtQueue
 from qdevpy.vm.loop import MainLoop
+from qdevpy_virtio_blk._native import lib
+from qdevpy_virtio_blk.device import VirtIOBlock
 
 IN, OUT, FLUSH, FLUSH_OUT, GET_ID, DISCARD, WRITE_ZEROES = 0, 1, 4, 5, 8, 11, 13
 OK, IOERR, UNSUPP, NOT_WRITTEN = 0, 1, 2, 0xEE
@@ -256,7 +256,6 @@ class BlkRig:
         self.device.features = features
         self.device.vdev.features = features
         self.device.vdev.set_use_msix(True)
-        self.device.features_acked(features)
         self.device.write_status(defs.STATUS_ACKNOWLEDGE | defs.STATUS_DRIVER | defs.STATUS_DRIVER_OK)
 
     def stop(self) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import qdevpy_virtio_blk._native as native
 from blk_driver import IN, OK, OUT, VERSION_1, BlkRig
+
+import qdevpy_virtio_blk._native as native
+from qdevpy.errors import BackendError, PropertyError, RealizeError
 from qdevpy_virtio_blk import config
 from qdevpy_virtio_blk.device import VirtIOBlock
 from qdevpy_virtio_blk.plugin import qdevpy_devices
-
-from qdevpy.errors import BackendError, PropertyError, RealizeError
 
 SIZE = 64 << 20
 FLUSH, WCE = 1 << config.F_FLUSH, 1 << config.F_CONFIG_WCE

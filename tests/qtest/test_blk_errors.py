@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from blk_driver import DISCARD, ENGINES, FLUSH, IN, IOERR, NOT_WRITTEN, OK, OUT, VERSION_1, WRITE_ZEROES, BlkRig, Ring
-from qdevpy_virtio_blk import config
 
 from qdevpy.virtio import defs
+from qdevpy_virtio_blk import config
 
 SIZE = 4 << 20
 FLUSHES = 1 << config.F_FLUSH

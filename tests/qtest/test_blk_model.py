@@ -31,6 +31,7 @@ from blk_driver import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from qdevpy_virtio_blk import config
 
 SECTORS = 256

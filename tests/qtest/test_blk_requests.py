@@ -27,6 +27,7 @@ from blk_driver import (
     WRITE_ZEROES,
     BlkRig,
 )
+
 from qdevpy_virtio_blk import config
 
 SIZE = 1 << 20

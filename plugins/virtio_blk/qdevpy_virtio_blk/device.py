@@ -13,6 +13,7 @@ import attrs
 from qdevpy.errors import RealizeError
 from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Notification
+from qdevpy.virtio import defs
 from qdevpy.virtio.device import VirtIODevice
 from qdevpy_virtio_blk import config
 from qdevpy_virtio_blk.config import SECTOR, BlockConfig, Geometry
@@ -223,10 +224,10 @@ class VirtIOBlock(VirtIODevice):
             features &= ~(1 << config.F_DISCARD | 1 << config.F_WRITE_ZEROES)
         return features | sum(1 << number for number in on)
 
-    def features_acked(self, features: int) -> None:
+    def status_set(self, old: int, new: int) -> None:
         """Without CONFIG_WCE a driver that can flush gets a write cache, and one that cannot does not (5.2.5)."""
-        if not features >> config.F_CONFIG_WCE & 1:
-            self._set_writeback(bool(features >> config.F_FLUSH & 1))
+        if new & ~old & defs.STATUS_DRIVER_OK and not self.has_feature(config.F_CONFIG_WCE):
+            self._set_writeback(self.has_feature(config.F_FLUSH))
 
     def get_config(self) -> bytes:
         """``struct virtio_blk_config``."""
