@@ -48,7 +48,7 @@ class TapNetDev(NetDev):
     script: str = prop.path("no", words=("no",), help="program to run with the interface's name once it is there; no: none")
     downscript: str = prop.path("no", words=("no",), help="program to run with the interface's name at the end; no: none")
     queues: int = prop.uint16(1, minimum=1, maximum=256, help="queue pairs; more than 1 needs mq=on at the card")
-    vnet_hdr: bool = prop.boolean(True, help="pass offload headers; off: the host sums and segments everything")
+    vnet_hdr: bool = prop.boolean(True, name="vnet_hdr", help="pass offload headers; off: the host sums and segments everything")
     sndbuf: int = prop.size(0, help="limit of bytes on their way to the host; 0: none")
     vhost: bool = prop.boolean(help="serve the queues in the host's kernel; not supported")
     fd: str | None = prop.string(help="number of an open tap descriptor that we inherited")

@@ -7,7 +7,7 @@ import re
 
 ACCEPTED = "'tcp:[address]:port-:port' (QEMU, also udp) or '[address/]port[:port]' (passt, tcp)"
 QEMU = re.compile(r"(tcp|udp)?:([^:]*):(\d+)-([^:]*):(\d+)")
-PASST = re.compile(r"[-0-9a-fA-F.,:~/%a-z_]+")
+PASST = re.compile(r"(?:[\w.:%]+/)?(?:all|none|[\d~][-\d,:~]*)")
 
 
 def port_options(text: str) -> list[str]:
@@ -25,7 +25,7 @@ def port_options(text: str) -> list[str]:
 def _option(given: str) -> list[str]:
     match = QEMU.fullmatch(given)
     if match is None:
-        if not PASST.fullmatch(given) or given.startswith(("-", "tcp", "udp", ":")):
+        if not PASST.fullmatch(given):
             raise ValueError(f"'{given}': expected {ACCEPTED}")
         return ["--tcp-ports", given]
     protocol, address, port, guest, guest_port = match.groups()
