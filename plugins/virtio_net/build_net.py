@@ -45,7 +45,6 @@ ffibuilder.cdef("""
     void qn_queue_bind(struct qn_queue *q, uintptr_t vq);
     int qn_plug(struct qn_queue *q, int kind, int fd, bool vnet_header, const char *dest, size_t dest_len);
     void qn_unplug(struct qn_queue *q);
-    void qn_set_running(struct qn_queue *q, bool running);
     bool qn_is_gone(struct qn_queue *q);
     void qn_get_counters(struct qn_queue *q, struct qn_counters *to);
     uintptr_t qn_rx_ops(void);

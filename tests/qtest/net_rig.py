@@ -167,6 +167,15 @@ class NetRig:
         device.features_acked(device.features)
         device.write_status(15)
         self.rings = [Ring(self, queue) for queue in device.queues]
+        self.resume()
+
+    def pause(self):
+        """As a transport does where the VM stops."""
+        for ring in self.rings:
+            ring.queue.stop()
+
+    def resume(self):
+        """As a transport does where the VM goes on."""
         for ring in self.rings:
             ring.queue.start()
             if self.ioeventfd and ring.queue.is_native:

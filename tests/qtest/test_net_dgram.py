@@ -253,7 +253,7 @@ def test_link_down_drops_both_ways_and_tells_driver(rig, peer):
 
 def test_stopped_vm_receives_nothing_until_it_goes_on(rig, peer):
     rig.fill(4)
-    rig.device.vm_state_changed(False)
+    rig.pause()
     peer.send(frame(b"late"))
     rig.transmit(frame(b"late too"))
     peer.socket.settimeout(0.05)
@@ -261,7 +261,7 @@ def test_stopped_vm_receives_nothing_until_it_goes_on(rig, peer):
         peer.recv()
     assert rig.rx.used_idx == 0
     peer.socket.settimeout(10)
-    rig.device.vm_state_changed(True)
+    rig.resume()
     assert rig.rx.take_frame()[0] == frame(b"late")
     assert peer.recv() == frame(b"late too")
 

@@ -192,12 +192,12 @@ def test_stopped_vm_finishes_frame_when_it_goes_on(wire):
     frames = [frame(b"%d" % i, size=50000) for i in range(20)]
     for data in frames:
         wire.rig.transmit(data)
-    wire.rig.device.vm_state_changed(False)
+    wire.rig.pause()
     done = wire.rig.tx.used_idx
     data = take_all(wire.peer)
     assert wire.rig.tx.used_idx == done < len(frames)
     wire.peer.settimeout(10)
-    wire.rig.device.vm_state_changed(True)
+    wire.rig.resume()
     expected = b"".join(map(framed, frames))
     assert data + read_exactly(wire.peer, len(expected) - len(data)) == expected
 

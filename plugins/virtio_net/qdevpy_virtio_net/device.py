@@ -188,11 +188,6 @@ class VirtIONet(VirtIODevice):
         self.filter.reset(self.mac)
         self._set_active_pairs(1)
 
-    def vm_state_changed(self, running: bool) -> None:
-        """While the VM is stopped no frame touches its memory; the host's queues hold what arrives."""
-        for native in self._native:
-            self._lib.qn_set_running(native, running)
-
     # -- features and config space
 
     def host_features(self) -> int:

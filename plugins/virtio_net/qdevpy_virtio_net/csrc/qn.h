@@ -75,8 +75,8 @@ struct qn_counters {
 struct qn_queue {
     struct qn_dev *dev;
     struct qd_vq *vq;
-    bool started;       /* between the operations start and stop */
-    bool paused;        /* the VM is stopped: touch no guest memory */
+    bool started;       /* between the operations start and stop: guest memory may be touched */
+    uint64_t features;  /* negotiated at the last start */
     bool gone;          /* the peer hung up; fd stays until Python unplugs it */
     bool mergeable;     /* VIRTIO_NET_F_MRG_RXBUF */
     uint8_t hdr_len;    /* the guest's header: 10 or 12 */
@@ -114,12 +114,6 @@ struct qn_queue {
 static inline bool qn_link_up(const struct qn_dev *dev)
 {
     return __atomic_load_n(&dev->link_up, __ATOMIC_RELAXED);
-}
-
-/* May the queue touch the guest's memory now? */
-static inline bool qn_running(const struct qn_queue *q)
-{
-    return q->started && !q->paused;
 }
 
 /* qn_queue.c */

@@ -21,8 +21,6 @@ void qn_queue_bind(struct qn_queue *q, uintptr_t vq);       /* struct qd_vq *; b
 int qn_plug(struct qn_queue *q, int kind, int fd, bool vnet_header, const char *dest, size_t dest_len);
 /* Synchronous: on return nothing of the old fd is in use. */
 void qn_unplug(struct qn_queue *q);
-/* false is synchronous: on return no guest memory is touched until true. */
-void qn_set_running(struct qn_queue *q, bool running);
 bool qn_is_gone(struct qn_queue *q);
 void qn_get_counters(struct qn_queue *q, struct qn_counters *to);
 

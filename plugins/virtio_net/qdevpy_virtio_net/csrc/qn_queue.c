@@ -107,23 +107,23 @@ void qn_peer_gone(struct qn_queue *q)
     q->gone = true;
 }
 
-/* From Python's thread: take a handler out of the loop. It may be waiting for the lock, so that is dropped
- * first; the handler sees that it is no longer armed and returns. The caller has made sure that a kick, which
- * may come meanwhile, does not arm it again. */
-static void quiesce(struct qn_queue *q, struct qd_fd *handler, bool *armed)
+/* From Python's thread: take the host's fd out of the loop. Its handler may be waiting for the lock, so that is
+ * dropped first; the handler sees that it is no longer armed and returns. A kick that comes meanwhile finds no
+ * fd (the caller took it away) and does not arm it again. */
+static void quiesce(struct qn_queue *q)
 {
-    if (!*armed)
+    if (!q->armed)
         return;
-    *armed = false;
+    q->armed = false;
     pthread_mutex_unlock(&q->vq->lock);
-    q->vq->api->loop_del(q->vq->loop, handler);
+    q->vq->api->loop_del(q->vq->loop, &q->io);
     pthread_mutex_lock(&q->vq->lock);
 }
 
 /* Something changed: go on where there is something to do. */
 static void resume(struct qn_queue *q)
 {
-    if (!qn_running(q))
+    if (!q->started)
         return;
     if (q->io.events == EPOLLIN)
         qn_rx_resume(q);
@@ -161,7 +161,7 @@ void qn_unplug(struct qn_queue *q)
     q->fd = -1;
     q->kind = QN_NONE;
     q->gone = false;
-    quiesce(q, &q->io, &q->armed); /* io.fd is still there to be taken out */
+    quiesce(q); /* io.fd is still there to be taken out */
     /* bytes of this connection mean nothing to the next one */
     q->held = q->have = q->pos = 0;
     q->tail_len = q->tail_pos = q->sent = 0;
@@ -169,19 +169,6 @@ void qn_unplug(struct qn_queue *q)
     pthread_mutex_unlock(&q->vq->lock);
     if (fd >= 0)
         close(fd);
-}
-
-void qn_set_running(struct qn_queue *q, bool running)
-{
-    pthread_mutex_lock(&q->vq->lock);
-    q->paused = !running;
-    if (q->paused) {
-        quiesce(q, &q->io, &q->armed);
-        quiesce(q, &q->again, &q->again_armed);
-    } else {
-        resume(q);
-    }
-    pthread_mutex_unlock(&q->vq->lock);
 }
 
 bool qn_is_gone(struct qn_queue *q)
@@ -206,6 +193,9 @@ static int queue_start(struct qd_vq *vq)
     struct qn_queue *q = vq->opaque;
     uint64_t features = vq->vdev->features;
     q->vq = vq;
+    if (q->features != features)
+        q->held = 0; /* its header is what another driver negotiated */
+    q->features = features;
     q->mergeable = features >> QN_F_MRG_RXBUF & 1;
     /* 5.1.6.1: the legacy header has num_buffers only with mergeable buffers */
     q->hdr_len = q->mergeable || features >> QN_F_VERSION_1 & 1 ? 12 : 10;
@@ -216,7 +206,7 @@ static int queue_start(struct qd_vq *vq)
 static void rx_kick(struct qd_vq *vq)
 {
     struct qn_queue *q = vq->opaque;
-    if (qn_running(q))
+    if (q->started)
         qn_rx_resume(q);
 }
 
@@ -224,14 +214,13 @@ static void rx_stop(struct qd_vq *vq)
 {
     struct qn_queue *q = vq->opaque;
     qn_disarm(q, &q->io, &q->armed);
-    q->held = 0; /* its header is what this driver negotiated */
     q->started = false;
 }
 
 static void tx_kick(struct qd_vq *vq)
 {
     struct qn_queue *q = vq->opaque;
-    if (qn_running(q) && !q->armed && !q->again_armed)
+    if (q->started && !q->armed && !q->again_armed)
         qn_tx_run(q);
 }
 
