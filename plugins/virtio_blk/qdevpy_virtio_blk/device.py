@@ -50,6 +50,7 @@ class VirtIOBlock(VirtIODevice):
     num_queues: int = prop.uint16(AUTO_QUEUES, minimum=1, help="request queues; 65535: one a vCPU")
     queue_size: int = prop.uint16(256, minimum=4, maximum=1024, help="entries of each queue, a power of two")
     seg_max_adjust: bool = prop.boolean(True, help="seg_max is queue-size less 2; off: 126")
+    request_merging: bool = prop.boolean(True, help="accepted, without effect: the host's block layer merges what is adjacent")
     config_wce: bool = prop.bit("features", config.F_CONFIG_WCE, True, help="the driver may switch the write cache")
     write_cache: str = prop.on_off_auto(help="volatile write cache: writes may complete before they are on stable storage")
     discard: bool = prop.bit("features", config.F_DISCARD, True, help="offer VIRTIO_BLK_F_DISCARD")
