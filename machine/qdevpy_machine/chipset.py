@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import attrs
-
 from qdevpy.pci.bus import PCIBus
 from qdevpy.pci.device import PCIDevice
 from qdevpy.qdev.device import Device
@@ -47,13 +45,11 @@ class PCIHost(Device):
     bus_type: ClassVar[str | None] = "System"
     user_creatable: ClassVar[bool] = False
 
-    bus: PCIBus = attrs.field(default=None, init=False)
-    reset_control: PIIX3 | None = attrs.field(default=None, init=False)
-    _address: int = attrs.field(default=0, init=False)
-
     def do_realize(self) -> None:
         """Offer the bus and answer at the ports."""
         space = self.machine.space
+        self.reset_control: PIIX3 | None = None
+        self._address = 0
         self.bus = PCIBus("pci.0", self, accel=self.machine.accel)
         self.add_bus(self.bus)
         for port, read, write in (
@@ -120,11 +116,9 @@ class PIIX3(PCIDevice):
     class_code: ClassVar[int] = 0x060100
     interrupt_pin: ClassVar[int] = 0
 
-    isa_bus: ISABus = attrs.field(default=None, init=False)
-    _reset_control: int = attrs.field(default=0, init=False)
-
     def do_realize(self) -> None:
         """Offer the ISA bus, route PCI interrupts, and have the host bridge pass port 0xCF9 on."""
+        self._reset_control = 0
         self.config.set(PIRQ_REGISTERS.start, 0x8080_8080, 4, mask=0x8F8F_8F8F)
         self.isa_bus = ISABus("isa.0", self, self.machine.accel.set_gsi)
         self.add_bus(self.isa_bus)
@@ -175,14 +169,12 @@ class PIIX4PM(PCIDevice):
     class_code: ClassVar[int] = 0x068000
     interrupt_pin: ClassVar[int] = 0  # the SCI is an ISA interrupt; the FADT has it
 
-    registers: PMRegisters = attrs.field(default=None, init=False)
-    _mapping: Mapping | None = attrs.field(default=None, init=False)
-
     def do_realize(self) -> None:
         """Make the registers; config space says where they are mapped."""
         self.config.set(PM_BASE_REGISTER, 1, 4, mask=0xFFC0)
         self.config.set(PM_ENABLE_REGISTER, 0, 1, mask=1)
         machine = self.machine
+        self._mapping: Mapping | None = None
         self.registers = PMRegisters(
             set_sci=lambda level: machine.accel.set_gsi(layout.SCI, level),
             power_off=lambda: machine.request_shutdown("guest powered off"),

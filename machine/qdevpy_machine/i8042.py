@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import attrs
-
 from qdevpy_machine.isa import ISADevice
 
 KEYBOARD_IRQ = 1
@@ -37,25 +35,23 @@ class I8042(ISADevice):
     description: ClassVar[str] = "keyboard controller, no keyboard: reset and A20"
     user_creatable: ClassVar[bool] = False
 
-    _status: int = attrs.field(default=0, init=False)
-    _command_byte: int = attrs.field(default=COMMAND_BYTE, init=False)
-    _output: int = attrs.field(default=0, init=False)
-    _pending: int | None = attrs.field(default=None, init=False)
-    _a20: bool = attrs.field(default=True, init=False)
-
     def do_realize(self) -> None:
         """Take the two ports."""
+        self._start()
         self.map_ports(0x60, 1, self._read_data, self._write_data)
         self.map_ports(0x64, 1, self._read_status, self._write_command)
 
     def do_reset(self) -> None:
         """Nothing waits, A20 is open."""
+        self._start()
+        self.set_irq(KEYBOARD_IRQ, False)
+
+    def _start(self) -> None:
         self._status = UNLOCKED | SYSTEM_FLAG
         self._command_byte = COMMAND_BYTE
         self._output = 0
-        self._pending = None
+        self._pending: int | None = None
         self._a20 = True
-        self.set_irq(KEYBOARD_IRQ, False)
 
     def _put(self, value: int, flags: int = 0) -> None:
         self._output = value

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import attrs
-
 from qdevpy.errors import RealizeError
 from qdevpy.qdev import property as prop
 from qdevpy_machine.isa import ISADevice
 
 if TYPE_CHECKING:
     from qdevpy.backend.chardev import Chardev
+
+A20, FAST_RESET = 0x02, 0x01
 
 
 class Port92(ISADevice):
@@ -22,21 +22,20 @@ class Port92(ISADevice):
     description: ClassVar[str] = "fast A20 gate and reset"
     user_creatable: ClassVar[bool] = False
 
-    _value: int = attrs.field(default=0, init=False)
-
     def do_realize(self) -> None:
         """Take port 0x92."""
+        self._value = A20
         self.map_ports(0x92, 1, self._read, self._write)
 
     def do_reset(self) -> None:
         """A20 is open, as firmware leaves it."""
-        self._value = 0x02
+        self._value = A20
 
     def _read(self, offset: int, size: int) -> int:
         return self._value
 
     def _write(self, offset: int, value: int, size: int) -> None:
-        rising = value & ~self._value & 1
+        rising = value & ~self._value & FAST_RESET
         self._value = value & 0xFF
         if rising:
             self.machine.request_reset("port 0x92 reset")

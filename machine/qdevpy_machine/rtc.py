@@ -8,10 +8,7 @@ flags of register C are worked out when they are read, and timers run only for e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
-
-import attrs
 
 from qdevpy_machine.isa import ISADevice
 
@@ -35,23 +32,24 @@ CRYSTAL = 32768
 
 
 class MC146818(ISADevice):
-    """A real-time clock with 128 bytes of CMOS memory. As QEMU's ``hw/rtc/mc146818rtc.c``."""
+    """A real-time clock with 128 bytes of CMOS memory. As QEMU's ``hw/rtc/mc146818rtc.c``.
+
+    :cvar clock: seconds since 1970 on the host
+    :ivar cmos: all registers; those of the time are as of when they were last looked at
+    """
 
     type_name: ClassVar[str] = "mc146818rtc"
     description: ClassVar[str] = "real-time clock and CMOS memory"
     user_creatable: ClassVar[bool] = False
 
-    clock: Callable[[], float] = attrs.field(default=time.time, init=False)
-    cmos: bytearray = attrs.field(factory=lambda: bytearray(128), init=False)
-    _index: int = attrs.field(default=0, init=False)
-    _ahead: int = attrs.field(default=0, init=False)
-    _flags: int = attrs.field(default=0, init=False)
-    _seen: int = attrs.field(default=0, init=False)
-    _tick: Timer | None = attrs.field(default=None, init=False)
-    _periodic: Timer | None = attrs.field(default=None, init=False)
+    clock = staticmethod(time.time)
 
     def do_realize(self) -> None:
         """Take the two ports; the clock shows the host's time."""
+        self.cmos = bytearray(128)
+        self._index = self._ahead = self._flags = self._seen = 0
+        self._tick: Timer | None = None
+        self._periodic: Timer | None = None
         self.cmos[A] = 0x26  # 32.768 kHz, 1024 Hz
         self.cmos[B] = B_24H
         self.cmos[D] = D_VALID
