@@ -12,7 +12,7 @@ from qdevpy.errors import PropertyError, did_you_mean
 from qdevpy.qdev.property import Property, complete_class, properties_of
 
 
-@attrs.define(slots=False, eq=False, repr=False, kw_only=True)
+@attrs.define(slots=False, init=False, eq=False, repr=False, kw_only=True)
 class Object:
     """Something with a type name, an id and properties that users set.
 
@@ -30,6 +30,23 @@ class Object:
         """The first instance of a class completes it."""
         complete_class(cls)
         return super().__new__(cls)
+
+    def __init__(self, **values: Any) -> None:
+        """Fields at their defaults, but for those named in VALUES.
+
+        :raises TypeError: no such field
+        """
+        fields = self.__dict__
+        for field in attrs.fields(type(self)):
+            default = field.default
+            if field.init and field.name in values:
+                fields[field.name] = values.pop(field.name)
+            elif isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+                fields[field.name] = default.factory()
+            elif default is not attrs.NOTHING:
+                fields[field.name] = default
+        if values:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(values)} to begin with")
 
     def __repr__(self) -> str:
         return f"<{self.label}>"

@@ -204,7 +204,8 @@ def complete_class(cls: type[Any]) -> None:
     for base in cls.__bases__:
         if hasattr(base, "__attrs_attrs__"):
             complete_class(base)
-    attrs.define(cls, slots=False, eq=False, repr=False, kw_only=True)
+    # no generated methods: compiling an __init__ for each class costs more than Object.__init__ ever does
+    attrs.define(cls, slots=False, init=False, eq=False, repr=False, kw_only=True)
 
 
 def properties_of(cls: type[Any]) -> Mapping[str, Property]:

@@ -84,7 +84,8 @@ class VirtIOPCI(PCIDevice):
     _bases: list[int | None] = attrs.field(factory=list, init=False)
     _pci_access: int | None = attrs.field(default=None, init=False)
 
-    def __attrs_post_init__(self) -> None:
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
         self.device = self.device_class()
 
     # -- properties
