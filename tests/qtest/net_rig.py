@@ -151,8 +151,12 @@ class NetRig:
         self.device.bindings = SimpleNamespace(
             notify_queue=lambda queue: queue.signal(), notify_config=self._config_changed, status_changed=lambda old, new: None
         )
-        with self.space.lock:
-            self.device.realize()
+        try:
+            with self.space.lock:
+                self.device.realize()
+        except BaseException:
+            self.close()
+            raise
         self.realized = True
         if start:
             self.start(features)

@@ -7,6 +7,7 @@ import struct
 import pytest
 from net_rig import ALL, BROADCAST, LEGACY, MAC, NetRig, frame, without
 
+from qdevpy.backend.netdev import NetDev, Offload, Port, PortKind
 from qdevpy.backend.netdev_null import NullNetDev
 from qdevpy.backend.netdev_stream import StreamNetDev
 from qdevpy.errors import BackendError, PropertyError
@@ -15,6 +16,22 @@ from qdevpy_virtio_net import numbers as n
 
 OTHER = bytes.fromhex("020000000099")
 MULTICAST = bytes.fromhex("01005e000001")
+
+
+class Stubborn(NetDev):
+    """A host that has everything and grants nothing."""
+
+    ports = 2
+    vnet_header = True
+    offloads = Offload(31)
+    refuses = False
+
+    def configure(self, header_length, offloads):
+        raise self.fail("no offloads today")
+
+    def enable_port(self, index, enabled):
+        if self.refuses:
+            raise self.fail("no queues today")
 
 
 class Filtered:
@@ -287,6 +304,31 @@ def test_device_without_netdev_warns(caplog):
     rig = NetRig(None)
     rig.close()
     assert "has no netdev" in caplog.text
+
+
+def test_host_that_refuses_is_a_warning_and_an_error_to_the_driver(make, caplog):
+    netdev = Stubborn(id="lan")
+    rig = make(netdev, mq="on")
+    assert "no offloads today" in caplog.text
+    assert rig.command(n.CTRL_GUEST_OFFLOADS, n.CTRL_GUEST_OFFLOADS_SET, bytes(8)) == n.ERR
+    netdev.refuses = True
+    assert rig.command(n.CTRL_MQ, n.CTRL_MQ_VQ_PAIRS_SET, b"\2\0") == n.ERR
+    assert "no queues today" in caplog.text
+    assert rig.command(n.CTRL_MQ, n.CTRL_MQ_VQ_PAIRS_SET, b"\1\0") == n.OK
+
+
+def test_commands_of_wrong_length_are_refused_with_everything_negotiated(make):
+    rig = make(Stubborn(id="lan"), mq="on")
+    assert rig.command(n.CTRL_MQ, n.CTRL_MQ_VQ_PAIRS_SET, b"\1") == n.ERR
+    assert rig.command(n.CTRL_GUEST_OFFLOADS, n.CTRL_GUEST_OFFLOADS_SET, bytes(4)) == n.ERR
+
+
+def test_port_that_cannot_be_plugged_fails_realize_and_leaves_nothing():
+    netdev = NullNetDev(id="lan")
+    netdev.port = lambda index: Port(PortKind.DGRAM, 9999)
+    with pytest.raises(BackendError, match=r"netdev 'lan': cannot be plugged into nic .*: Bad file descriptor"):
+        NetRig(netdev)
+    assert netdev.user is None
 
 
 def test_link_change_without_status_feature_is_silent(make):
