@@ -19,6 +19,8 @@ class CoreLib(Protocol):
     QD_MEM_MAX: int
     QD_VRING_MAX: int
     QD_VDEV_EVENT_ERROR: int
+    QD_ISR_QUEUE: int
+    QD_ISR_CONFIG: int
     QD_PIO: int
     QD_MMIO: int
     QD_QUEUE_BY_VALUE: int

@@ -71,6 +71,11 @@ class VDev:
     def features(self, features: int) -> None:
         self.pointer.features = features
 
+    @property
+    def isr(self) -> int:
+        """The ISR status register, as it is."""
+        return int(self.pointer.isr)
+
     def set_isr(self, bits: int) -> None:
         """Set bits of the ISR status register and raise INTx, unless MSI-X is in use (4.1.4.5)."""
         lib.qd_vdev_set_isr(self.pointer, bits)

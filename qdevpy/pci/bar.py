@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from qdevpy.pci import config
@@ -11,7 +12,7 @@ from qdevpy.pci import config
 if TYPE_CHECKING:
     from qdevpy.native.space import AddressSpace
 
-READ_ONES = 0xFFFFFFFF
+log = logging.getLogger(__name__)
 
 
 class Mapped(Protocol):
@@ -26,8 +27,8 @@ class Bar:
 
     :param kind: ``io``, ``mem`` or ``mem64``
     :param size: bytes, a power of two; at least 4 for I/O and 16 for memory
-    :param on_map: called with the address space, ``pio`` or ``mmio``, and the base; returns what it mapped
-    :param on_unmap: called before the mappings go
+    :param on_map: called with the address space, ``pio`` or ``mmio``, and the base; maps, and yields what it mapped
+    :ivar base: where it is decoded, or None
     """
 
     def __init__(
@@ -35,16 +36,15 @@ class Bar:
         index: int,
         kind: str,
         size: int,
-        on_map: Callable[[AddressSpace, str, int], list[Mapped]],
-        on_unmap: Callable[[], None] | None = None,
+        on_map: Callable[[AddressSpace, str, int], Iterable[Mapped]],
     ) -> None:
         assert size & (size - 1) == 0, f"BAR {index}: {size} bytes, not a power of two"
+        assert size >= (4 if kind == "io" else 16), f"BAR {index}: {size} bytes, too small"
         self.index = index
         self.kind = kind
         self.size = size
         self.base: int | None = None
         self._on_map = on_map
-        self._on_unmap = on_unmap
         self._mappings: list[Mapped] = []
 
     @property
@@ -69,27 +69,29 @@ class Bar:
         enable = config.COMMAND_IO if self.kind == "io" else config.COMMAND_MEMORY
         if not space.get(config.COMMAND, 2) & enable:
             return None
-        raw = space.get(self.offset, 8 if self.kind == "mem64" else 4) & ~(self.size - 1)
+        base = space.get(self.offset, 8 if self.kind == "mem64" else 4) & ~(self.size - 1)
         limit = {"io": 0x10000, "mem": 1 << 32, "mem64": 1 << 52}[self.kind]
-        # a guest that sizes a BAR has ones in it for a moment; nothing is decoded there
-        return raw if raw and raw + self.size < limit else None
+        # 0 is "not placed"; a guest that sizes a BAR has ones in it for a moment: nothing is decoded there
+        return base if 0 < base < limit - self.size else None
 
-    def update(self, space: config.ConfigSpace, target: AddressSpace) -> None:
-        """Move to where the registers say."""
+    def update(self, space: config.ConfigSpace, target: AddressSpace) -> bool:
+        """Move to where the registers say; whether that is somewhere else than before."""
         wanted = self.wanted(space)
         if wanted == self.base:
-            return
+            return False
         self.unmap()
         if wanted is not None:
-            self._mappings = self._on_map(target, self.bus, wanted)
             self.base = wanted
+            try:
+                for mapping in self._on_map(target, self.bus, wanted):
+                    self._mappings.append(mapping)
+            except ValueError as error:  # a guest that scatters hundreds of BARs
+                log.warning("BAR %d at %#x: %s; nobody answers there", self.index, wanted, error)
+                self.unmap()
+        return True
 
     def unmap(self) -> None:
         """Take it out of the address space."""
-        if self.base is None:
-            return
-        if self._on_unmap is not None:
-            self._on_unmap()
         for mapping in self._mappings:
             mapping.unmap()
         self._mappings = []

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 SLOTS = 32
 
 
+def place(devfn: int) -> str:
+    """``slot.function`` as users write it."""
+    return f"{devfn >> 3:02x}.{devfn & 7}"
+
+
 class PCIBus(Bus):
     """A bus with its functions by address.
 
@@ -36,29 +41,35 @@ class PCIBus(Bus):
     def check(self, device: Device) -> None:
         """Give the function its address.
 
-        :raises RealizeError: it is taken, or the bus is full
+        :raises RealizeError: it is taken, the bus is full, or the slot's functions do not go together
         """
         assert isinstance(device, PCIDevice)
         devfn = self._free_slot(device) if device.addr is None else device.addr
         taken = self._functions.get(devfn)
         if taken is not None:
             raise RealizeError(
-                f"addr {devfn >> 3:02x}.{devfn & 7}: in use by {taken.label}; leave addr out, or choose another slot",
-                device=device.label,
+                f"addr {place(devfn)}: in use by {taken.label}; leave addr out, or choose another slot", device=device.label
             )
-        first = self._functions.get(devfn & ~7)
-        if devfn & 7 and first is not None and not first.multifunction:
-            raise RealizeError(
-                f"addr {devfn >> 3:02x}.{devfn & 7}: {first.label} in function 0 is not multifunction; set that to on there",
-                device=device.label,
-            )
+        self._check_functions(device, devfn)
         device.devfn = devfn
         self._functions[devfn] = device
 
+    def _check_functions(self, device: PCIDevice, devfn: int) -> None:
+        """A guest looks for functions 1 to 7 only where function 0 says that there are several (PCI 3.0, 6.2.1)."""
+        slot = devfn & ~7
+        first = device if devfn == slot else self._functions.get(slot)
+        several = devfn != slot or any(at & ~7 == slot and at != slot for at in self._functions)
+        if several and first is not None and not first.multifunction:
+            raise RealizeError(
+                f"addr {place(devfn)}: the slot has several functions, and {first.label} in function 0 is not multifunction; "
+                "set multifunction=on there, or choose another slot",
+                device=device.label,
+            )
+
     def _free_slot(self, device: Device) -> int:
-        for slot in range(SLOTS):
-            if not any(slot * 8 + function in self._functions for function in range(8)):
-                return slot * 8
+        for devfn in range(0, SLOTS * 8, 8):
+            if not any(devfn + function in self._functions for function in range(8)):
+                return devfn
         raise RealizeError(f"no free slot on '{self.name}': all {SLOTS} are in use", device=device.label)
 
     def plug(self, device: Device) -> None:

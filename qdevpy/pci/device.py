@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -19,6 +19,16 @@ from qdevpy.qdev.device import Device
 if TYPE_CHECKING:
     from qdevpy.native.space import AddressSpace
     from qdevpy.pci.bus import PCIBus
+
+#: how ``info qtree`` names classes, as far as we have such functions
+CLASS_NAMES = {
+    0x0100: "SCSI controller",
+    0x0200: "Ethernet controller",
+    0x0600: "Host bridge",
+    0x0601: "ISA bridge",
+    0x0680: "Bridge",
+}
+UNMAPPED = (1 << 64) - 1
 
 
 class PCIDevice(Device):
@@ -60,13 +70,13 @@ class PCIDevice(Device):
 
     def realize(self) -> None:
         """As :meth:`Device.realize`, with identity, interrupt pin and address on the bus in place."""
-        space = self.config
+        self.config = space = ConfigSpace()
         space.set(config.VENDOR_ID, self.vendor_id, 2)
         space.set(config.DEVICE_ID, self.device_id, 2)
         space.set(config.COMMAND, 0, 2, mask=config.COMMAND_WRITABLE)
         space.set(config.REVISION, self.revision, 1)
         space.set(config.CLASS, self.class_code, 3)
-        space.set(0x0C, 0, 1, mask=0xFF)  # cache line size
+        space.set(config.CACHE_LINE_SIZE, 0, 1, mask=0xFF)
         space.set(config.HEADER_TYPE, 0x80 if self.multifunction else 0, 1)
         space.set(config.SUBSYSTEM_VENDOR_ID, self.subsystem_vendor_id, 2)
         space.set(config.SUBSYSTEM_ID, self.subsystem_id, 2)
@@ -95,8 +105,7 @@ class PCIDevice(Device):
         *,
         read: Callable[[int, int], int] | None = None,
         write: Callable[[int, int, int], None] | None = None,
-        on_map: Callable[[AddressSpace, str, int], list[Mapped]] | None = None,
-        on_unmap: Callable[[], None] | None = None,
+        on_map: Callable[[AddressSpace, str, int], Iterable[Mapped]] | None = None,
     ) -> Bar:
         """Declare a BAR: either READ and WRITE serve all of it, or ON_MAP maps its parts itself.
 
@@ -109,15 +118,19 @@ class PCIDevice(Device):
             assert write is not None
             return [space.map(bus, base, size, read, write)]
 
-        bar = Bar(index, kind, size, on_map or map_whole, on_unmap)
+        bar = Bar(index, kind, size, on_map or map_whole)
         bar.declare(self.config)
         self.bars.append(bar)
         return bar
 
+    def bar_at(self, index: int) -> Bar:
+        """The BAR with that index; there must be one."""
+        return next(bar for bar in self.bars if bar.index == index)
+
     def init_msix(self, vectors: int, bar: int) -> MSIX:
         """Offer MSI-X with its table and pending bits alone in memory BAR number BAR."""
         self.msix = MSIX(self.config, vectors, bar, self.machine.accel)
-        self.register_bar(bar, "mem", max(4096, self.msix.size), read=self.msix.read, write=self.msix.write)
+        self.register_bar(bar, "mem", self.msix.size, read=self.msix.read, write=self.msix.write)
         return self.msix
 
     # -- the function's side of the bus
@@ -143,9 +156,8 @@ class PCIDevice(Device):
         before = self.config.get(config.COMMAND, 2)
         self.config.write(offset, value, size)
         after = self.config.get(config.COMMAND, 2)
-        if offset < 0x28:
-            for bar in self.bars:
-                bar.update(self.config, self.machine.space)
+        if offset < config.BAR0 + 24:
+            self._update_bars()
         if self.msix is not None:
             self.msix.config_written()
         if before != after:
@@ -153,14 +165,32 @@ class PCIDevice(Device):
             self.command_changed(before, after)
         self.config_written(offset, size)
 
+    def _update_bars(self) -> None:
+        moved = [bar.update(self.config, self.machine.space) for bar in self.bars]
+        if any(moved):
+            self.bars_moved()
+
+    def bars_moved(self) -> None:
+        """Override: a BAR is decoded somewhere else than before, or not any more."""
+
     def config_written(self, offset: int, size: int) -> None:
         """Override: after any write of the guest's."""
 
     def command_changed(self, old: int, new: int) -> None:
         """Override: the command register went from OLD to NEW; BARs have moved already."""
 
+    def config_loaded(self, msix: dict[str, object] | None) -> None:
+        """The configuration space was put back as it was saved; so is everything that follows from it.
+
+        :param msix: what :meth:`MSIX.save` returned
+        """
+        self._update_bars()
+        self.intx.disable(bool(self.config.get(config.COMMAND, 2) & config.COMMAND_INTX_DISABLE))
+        if self.msix is not None and msix is not None:
+            self.msix.load(msix)
+
     def reset(self) -> None:
-        """As after power-on: nothing decoded, no interrupts, the device's own part last to first."""
+        """As after power-on: the function's own part first, then nothing is decoded and no interrupt is asserted."""
         super().reset()
         self.config.set(config.COMMAND, 0, 2)
         for bar in self.bars:
@@ -173,14 +203,16 @@ class PCIDevice(Device):
             self.msix.reset()
 
     def describe(self) -> list[str]:
-        """Class, address and BARs as QEMU's ``info qtree`` prints them."""
+        """Class, address and BARs as QEMU's ``info qtree`` prints them (pcibus_dev_print)."""
+        space = self.config
+        kind = space.get(config.CLASS + 1, 2)
         lines = [
-            f"class {self.class_code:06x}, addr {0:02x}:{self.devfn >> 3:02x}.{self.devfn & 7}, "
-            f"pci id {self.config.get(0, 2):04x}:{self.config.get(2, 2):04x} "
-            f"(sub {self.config.get(0x2C, 2):04x}:{self.config.get(0x2E, 2):04x})"
+            f"class {CLASS_NAMES.get(kind, f'Class {kind:04x}')}, addr 00:{self.devfn >> 3:02x}.{self.devfn & 7}, "
+            f"pci id {space.get(config.VENDOR_ID, 2):04x}:{space.get(config.DEVICE_ID, 2):04x} "
+            f"(sub {space.get(config.SUBSYSTEM_VENDOR_ID, 2):04x}:{space.get(config.SUBSYSTEM_ID, 2):04x})"
         ]
-        for bar in self.bars:
-            base = (1 << 64) - 1 if bar.base is None else bar.base
-            end = (base + bar.size - 1) & ((1 << 64) - 1)
+        for bar in sorted(self.bars, key=lambda bar: bar.index):
+            base = UNMAPPED if bar.base is None else bar.base
+            end = (base + bar.size - 1) & UNMAPPED
             lines.append(f"bar {bar.index}: {'i/o' if bar.kind == 'io' else 'mem'} at {base:#x} [{end:#x}]")
         return lines

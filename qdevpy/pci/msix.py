@@ -4,12 +4,18 @@
 Whoever interrupts signals the vector's eventfd and knows nothing else. While the vector may fire, the
 accelerator turns signals into its message; while it is masked they stay in the eventfd, which is what the
 pending bit is read from, and the accelerator delivers them when it is assigned again.
+
+A vector fires only while somebody uses it (QEMU: ``msix_vector_use``), so that a reset can take the
+interrupts of an earlier driver's time away from the next one.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import select
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qdevpy.accel.base import MsiMessage
@@ -18,11 +24,21 @@ if TYPE_CHECKING:
     from qdevpy.accel.base import Accelerator
     from qdevpy.pci.config import ConfigSpace
 
+log = logging.getLogger(__name__)
+
 CAPABILITY = 0x11
+MAX_VECTORS = 2048
 ENTRY_SIZE = 16
 ENABLE = 0x8000
 FUNCTION_MASK = 0x4000
 VECTOR_MASKED = 1
+
+
+def _is_signalled(fd: int) -> bool:
+    """Whether an eventfd has something; it keeps it."""
+    poll = select.poll()  # not select(), which ends at descriptor 1023
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class MSIX:
@@ -31,49 +47,81 @@ class MSIX:
     :param vectors: table entries, 1 to 2048
     :param bar: BAR that holds table and pending bits
     :param accel: delivers the messages
-    :ivar enabled: the driver has switched MSI-X on
+    :ivar size: bytes that the BAR needs, a power of two
     """
 
     def __init__(self, config: ConfigSpace, vectors: int, bar: int, accel: Accelerator) -> None:
-        assert 1 <= vectors <= 2048, f"{vectors} MSI-X vectors"
+        assert 1 <= vectors <= MAX_VECTORS, f"{vectors} MSI-X vectors"
         self.vectors = vectors
-        self.pba_offset = max(0x800, (vectors * ENTRY_SIZE + 0xFFF) & ~0xFFF if vectors > 128 else 0x800)
-        self.size = 1 << (self.pba_offset + (vectors + 63) // 64 * 8 - 1).bit_length()
+        # as QEMU's msix_init_exclusive_bar: table and pending bits share one page where they fit
+        self.pba_offset = 2048 if vectors <= 128 else -(-vectors * ENTRY_SIZE // 4096) * 4096
+        self.size = max(4096, 1 << (self.pba_offset + (vectors + 63) // 64 * 8 - 1).bit_length())
         self._config = config
         self._accel = accel
         self._table = bytearray(vectors * ENTRY_SIZE)
         self._fds = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(vectors)]
+        self._users: Counter[int] = Counter()
         self._assigned: dict[int, tuple[int, MsiMessage]] = {}
         self._offset = config.add_capability(CAPABILITY, 12)
         config.set(self._offset + 2, vectors - 1, 2, mask=ENABLE | FUNCTION_MASK)
         config.set(self._offset + 4, bar, 4)
         config.set(self._offset + 8, self.pba_offset | bar, 4)
+        self._control = 0
         self.reset()
 
     @property
     def enabled(self) -> bool:
         """Whether the driver has switched MSI-X on."""
-        return bool(self._config.get(self._offset + 2, 2) & ENABLE)
+        return bool(self._control & ENABLE)
+
+    # -- for the function
+
+    def use(self, vector: int) -> None:
+        """One more user of a vector; nothing where there is no such vector."""
+        if 0 <= vector < self.vectors:
+            self._users[vector] += 1
+            self._update(vector)
+
+    def unuse(self, vector: int) -> None:
+        """One user less; with the last one goes what is pending."""
+        if self._users[vector] > 0:
+            self._users[vector] -= 1
+            if not self._users[vector]:
+                self._update(vector)
+                self._drain(vector)
+
+    def unuse_all(self) -> None:
+        """Nobody uses any vector, and nothing is pending: the device was reset (msix_unuse_all_vectors)."""
+        used = [vector for vector, users in self._users.items() if users]
+        self._users.clear()
+        for vector in used:
+            self._update(vector)
+            self._drain(vector)
 
     def fd(self, vector: int) -> int:
         """The vector's eventfd, or -1 where there is no such vector."""
         return self._fds[vector] if 0 <= vector < self.vectors else -1
 
     def notify(self, vector: int) -> None:
-        """Signal a vector; nothing where there is none."""
-        if 0 <= vector < self.vectors:
-            os.eventfd_write(self._fds[vector], 1)
+        """Signal a vector; nothing where there is none, or nobody uses it."""
+        if self._users[vector] > 0:
+            with suppress(BlockingIOError):  # full, so it is signalled
+                os.eventfd_write(self._fds[vector], 1)
 
-    def pending(self, vector: int) -> bool:
-        """Whether a signal waits."""
-        return bool(select.select([self._fds[vector]], [], [], 0)[0])
+    def is_pending(self, vector: int) -> bool:
+        """Whether a signal waits for the vector to be unmasked."""
+        # one that is assigned belongs to the accelerator, and is never pending for the guest
+        return vector not in self._assigned and _is_signalled(self._fds[vector])
+
+    def _drain(self, vector: int) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._fds[vector])
+
+    # -- for the guest
 
     def read(self, offset: int, size: int) -> int:
-        """Guest's read of the BAR."""
-        value = 0
-        for i in range(size):
-            value |= self._byte(offset + i) << (8 * i)
-        return value
+        """Read the BAR."""
+        return int.from_bytes(bytes(self._byte(offset + i) for i in range(size)), "little")
 
     def _byte(self, offset: int) -> int:
         if offset < len(self._table):
@@ -81,55 +129,79 @@ class MSIX:
         first = (offset - self.pba_offset) * 8
         if not 0 <= first < self.vectors:
             return 0
-        bits = range(first, min(first + 8, self.vectors))
-        # a vector that is assigned is delivered by the accelerator and never pending for the guest
-        return sum(1 << (v - first) for v in bits if v not in self._assigned and self.pending(v))
+        vectors = range(first, min(first + 8, self.vectors))
+        return sum(1 << (vector - first) for vector in vectors if self.is_pending(vector))
 
     def write(self, offset: int, value: int, size: int) -> None:
-        """Guest's write to the BAR; pending bits are read-only."""
+        """Write the BAR; pending bits are read-only, and so is the table where an access reaches beyond it."""
         if offset + size > len(self._table):
             return
         self._table[offset : offset + size] = value.to_bytes(size, "little")
         for vector in range(offset // ENTRY_SIZE, (offset + size - 1) // ENTRY_SIZE + 1):
+            entry = vector * ENTRY_SIZE
+            self._table[entry] &= 0xFC  # 6.8.2.4: a dword's address
+            self._table[entry + 12 : entry + 16] = bytes([self._table[entry + 12] & VECTOR_MASKED, 0, 0, 0])
             self._update(vector)
 
     def config_written(self) -> None:
         """The capability's control word may have changed."""
-        for vector in range(self.vectors):
-            self._update(vector)
+        control = self._config.get(self._offset + 2, 2)
+        if control != self._control:
+            self._control = control
+            for vector in range(self.vectors):
+                self._update(vector)
 
     def _message(self, vector: int) -> MsiMessage | None:
-        """What the vector sends, or None while it is masked."""
-        control = self._config.get(self._offset + 2, 2)
+        """What the vector sends now, or None while it does not."""
         entry = self._table[vector * ENTRY_SIZE : (vector + 1) * ENTRY_SIZE]
-        if not control & ENABLE or control & FUNCTION_MASK or entry[12] & VECTOR_MASKED:
+        if not self.enabled or self._control & FUNCTION_MASK or entry[12] & VECTOR_MASKED or not self._users[vector]:
             return None
         return MsiMessage(int.from_bytes(entry[0:8], "little"), int.from_bytes(entry[8:12], "little"))
 
     def _update(self, vector: int) -> None:
+        """Have the accelerator deliver what the table says."""
         message = self._message(vector)
         handle, before = self._assigned.get(vector, (0, None))
         if message == before:
             return
-        if message is None:
-            del self._assigned[vector]
-            self._accel.deassign_irqfd(handle)
-        elif before is None:
-            self._assigned[vector] = (self._accel.assign_irqfd(self._fds[vector], message), message)
-        else:
-            self._accel.update_irqfd(handle, message)
-            self._assigned[vector] = (handle, message)
+        try:
+            if message is None:
+                del self._assigned[vector]
+                self._accel.deassign_irqfd(handle)
+            elif before is None:
+                self._assigned[vector] = (self._accel.assign_irqfd(self._fds[vector], message), message)
+            else:
+                self._accel.update_irqfd(handle, message)
+                self._assigned[vector] = (handle, message)
+        except OSError as error:  # out of routes, or a message that the accelerator cannot send: the guest's loss
+            log.warning("MSI-X vector %d, message %s: %s; its interrupts are lost", vector, message, error)
+
+    # -- life
 
     def reset(self) -> None:
-        """All vectors masked, MSI-X off, nothing pending."""
+        """All vectors masked and unused, MSI-X off, nothing pending."""
         self._config.set(self._offset + 2, self.vectors - 1, 2)
         self._table[:] = bytes(len(self._table))
         for vector in range(self.vectors):
             self._table[vector * ENTRY_SIZE + 12] = VECTOR_MASKED
+        self.unuse_all()
         self.config_written()
-        for fd in self._fds:
-            if select.select([fd], [], [], 0)[0]:
-                os.eventfd_read(fd)
+
+    def save(self) -> dict[str, object]:
+        """Table and pending bits, as plain data; the control word is in the configuration space."""
+        pending = [vector for vector in range(self.vectors) if self.is_pending(vector)]
+        return {"table": bytes(self._table).hex(), "pending": pending}
+
+    def load(self, state: dict[str, object]) -> None:
+        """What :meth:`save` returned; users come back with the function's own state."""
+        self._table[:] = bytes.fromhex(str(state["table"]))
+        pending = state["pending"]
+        assert isinstance(pending, list)
+        for vector in pending:
+            os.eventfd_write(self._fds[vector], 1)
+        self._control = self._config.get(self._offset + 2, 2)
+        for vector in range(self.vectors):
+            self._update(vector)
 
     def close(self) -> None:
         """Deassign everything and close the eventfds; nobody signals them any more."""

@@ -15,13 +15,14 @@
 from __future__ import annotations
 
 import os
-import select
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
 
+from qdevpy.accel.base import MsiMessage
 from qdevpy.pci import config
 from qdevpy.virtio import defs, pci_legacy, pci_modern
 
@@ -31,24 +32,9 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 NEXT, WRITE, INDIRECT = 1, 2, 4
-#: where the tests' drivers put BARs
-IO_BASE = 0xC000
-MEMORY_BASE = 0xFE000000
-
-
-class GuestAllocator:
-    """Hands out guest memory, upwards; nothing is given back."""
-
-    def __init__(self, start: int, end: int) -> None:
-        self.next = start
-        self.end = end
-
-    def take(self, size: int, align: int = 16) -> int:
-        """Guest-physical address of SIZE bytes."""
-        address = (self.next + align - 1) & ~(align - 1)
-        assert address + size <= self.end, "out of guest memory"
-        self.next = address + size
-        return address
+#: where messages go, and how their data is made from devfn and vector
+MSI_ADDRESS = 0xFEE0_0000
+MSIX_ENABLE, MSIX_FUNCTION_MASK = 0x8000, 0x4000
 
 
 @attrs.define
@@ -108,6 +94,10 @@ class DriverQueue:
         self.offer(descriptors[0])
         return descriptors[0]
 
+    def write_descriptor(self, index: int, address: int, length: int, flags: int, following: int = 0) -> None:
+        """A descriptor, whatever it says."""
+        self.memory.write(self.desc + 16 * index, struct.pack("<QIHH", address, length, flags, following))
+
     def _put(self, data: bytes) -> int:
         address = self.driver.allocator.take(max(len(data), 1))
         self.memory.write(address, data)
@@ -131,8 +121,11 @@ class DriverQueue:
         self.driver.notify(self.index)
 
     def kick_if_wanted(self) -> bool:
-        """Write the notify register where the device asks for it (without EVENT_IDX)."""
-        wanted = not self._load(self.used) & 1
+        """Write the notify register where the device asks for it (2.7.13.4), for the chain offered last."""
+        if self.driver.features >> defs.F_RING_EVENT_IDX & 1:
+            wanted = self.avail_event == (self.avail_idx - 1) & 0xFFFF
+        else:
+            wanted = not self._load(self.used) & 1
         if wanted:
             self.kick()
         return wanted
@@ -211,8 +204,9 @@ class PCIDriver:
         self.proxy = proxy
         self.bus = machine.pci
         self.devfn = proxy.devfn
-        self.allocator = GuestAllocator(0x10000 + (self.devfn >> 3) * 0x80000, machine.memory_size)
+        self.allocator = machine.ram
         self.queues: list[DriverQueue] = []
+        self.features = 0
         self.bars = self._place_bars()
         self.set_command(config.COMMAND_IO | config.COMMAND_MEMORY | config.COMMAND_MASTER)
 
@@ -233,31 +227,29 @@ class PCIDriver:
         self.config_write(config.COMMAND, command, 2)
 
     def _place_bars(self) -> dict[int, tuple[str, int]]:
-        """Size and place every BAR: ``{index: (bus, base)}``."""
+        """Size (PCI 3.0, 6.2.5.1) and place every BAR: ``{index: (bus, base)}``."""
         placed: dict[int, tuple[str, int]] = {}
-        io = IO_BASE + (self.devfn >> 3) * 0x100
-        memory = MEMORY_BASE + (self.devfn >> 3) * 0x100000
         index = 0
         while index < 6:
             offset = config.BAR0 + 4 * index
-            flags = self.config_read(offset, 4) & 0xF
             self.config_write(offset, 0xFFFFFFFF, 4)
             sized = self.config_read(offset, 4)
-            step = 2 if not flags & 1 and flags & 4 else 1
+            is_io, is_64bit = bool(sized & 1), sized & 7 == 4
             if sized:
-                size = ~(sized & (~3 if flags & 1 else ~15)) + 1 & (0xFFFF if flags & 1 else 0xFFFFFFFF)
-                base = io if flags & 1 else memory
-                base = (base + size - 1) & ~(size - 1)
-                self.config_write(offset, base, 4)
-                if step == 2:
-                    self.config_write(offset + 4, 0, 4)
-                placed[index] = ("pio" if flags & 1 else "mmio", base)
-                if flags & 1:
-                    io = base + size
-                else:
-                    memory = base + size
-            index += step
+                size = (~(sized & (~3 if is_io else ~15)) & 0xFFFFFFFF) + 1
+                base = (self.machine.ports if is_io else self.machine.mmio).take(size, size)
+                placed[index] = ("pio" if is_io else "mmio", base)
+                self.move_bar(index, base)
+            index += 2 if is_64bit else 1
         return placed
+
+    def move_bar(self, index: int, base: int) -> None:
+        """Write the address of a BAR; :attr:`bars` is left as it is."""
+        offset = config.BAR0 + 4 * index
+        is_64bit = self.config_read(offset, 4) & 7 == 4
+        self.config_write(offset, base & 0xFFFFFFFF, 4)
+        if is_64bit:
+            self.config_write(offset + 4, base >> 32, 4)
 
     def capabilities(self, identifier: int) -> list[int]:
         """Offsets of the capabilities of that id, in the order of the list."""
@@ -280,26 +272,61 @@ class PCIDriver:
 
     # -- interrupts
 
-    def enable_msix(self) -> None:
-        """Switch MSI-X on, vector N unmasked with data N."""
+    @property
+    def _msix(self) -> int:
         (capability,) = self.capabilities(0x11)
-        vectors = (self.config_read(capability + 2, 2) & 0x7FF) + 1
-        bar = self.config_read(capability + 4, 4) & 7
-        for vector in range(vectors):
-            for offset, value in ((0, 0xFEE00000), (4, 0), (8, vector), (12, 0)):
-                self.bar_write(bar, vector * 16 + offset, value, 4)
-        self.config_write(capability + 2, 0x8000, 2)
+        return capability
+
+    def enable_msix(self, *, function_mask: bool = False) -> None:
+        """Switch MSI-X on, every vector unmasked with a message of its own."""
+        for vector in range((self.config_read(self._msix + 2, 2) & 0x7FF) + 1):
+            message = self.message(vector)
+            for offset, value in ((0, message.address), (4, 0), (8, message.data)):
+                self.write_vector(vector, offset, value)
+            self.mask_vector(vector, False)
+        self.config_write(self._msix + 2, MSIX_ENABLE | MSIX_FUNCTION_MASK * function_mask, 2)
+
+    def disable_msix(self) -> None:
+        """Back to INTx."""
+        self.config_write(self._msix + 2, 0, 2)
+
+    def message(self, vector: int) -> MsiMessage:
+        """What :meth:`enable_msix` writes into the table; no other vector in the machine has the same."""
+        return MsiMessage(MSI_ADDRESS, self.devfn << 16 | vector)
+
+    def write_vector(self, vector: int, offset: int, value: int) -> None:
+        """Four bytes of a table entry."""
+        table = self.config_read(self._msix + 4, 4)
+        self.bar_write(table & 7, (table & ~7) + 16 * vector + offset, value, 4)
+
+    def mask_vector(self, vector: int, masked: bool) -> None:
+        """The vector's mask bit."""
+        self.write_vector(vector, 12, int(masked))
+
+    def is_pending(self, vector: int) -> bool:
+        """The vector's bit in the pending bit array."""
+        pending = self.config_read(self._msix + 8, 4)
+        word = self.bar_read(pending & 7, (pending & ~7) + vector // 32 * 4, 4)
+        return bool(word >> vector % 32 & 1)
 
     def interrupts(self, vector: int) -> int:
         """How often VECTOR fired since last asked, as the accelerator would deliver it now."""
         for fd, message in self.machine.accelerator.irqfds.values():
-            if message.data == vector:
-                return os.eventfd_read(fd) if select.select([fd], [], [], 0)[0] else 0
+            if message == self.message(vector):
+                with suppress(BlockingIOError):
+                    return os.eventfd_read(fd)
         return 0
+
+    def wait_interrupt(self, vector: int, timeout: float = 10.0) -> None:
+        """Run the main loop until VECTOR fires.
+
+        :raises TimeoutError: it does not
+        """
+        self.machine.wait_for(lambda: self.interrupts(vector), f"interrupt of vector {vector}", timeout)
 
     @property
     def intx_level(self) -> bool:
-        """Level of the function's interrupt line."""
+        """Level of the function's interrupt line; other functions may share it."""
         gsi = self.bus.intx_router(self.devfn >> 3, 1)
         return self.machine.accelerator.gsi_levels.get(gsi, False)
 
@@ -345,7 +372,6 @@ class LegacyDriver(PCIDriver):
 
     def read_config(self, offset: int, size: int) -> int:
         """The device's configuration space."""
-        assert isinstance(self.proxy.msix, object)
         start = 24 if self.proxy.msix is not None and self.proxy.msix.enabled else 20
         return self.read(start + offset, size)
 
@@ -370,6 +396,7 @@ class LegacyDriver(PCIDriver):
         self.set_status(0)
         self.set_status(defs.STATUS_ACKNOWLEDGE | defs.STATUS_DRIVER)
         self.write(pci_legacy.GUEST_FEATURES, features, 4)
+        self.features = features
         if msix:
             self.enable_msix()
             self.write(pci_legacy.CONFIG_VECTOR, 0, 2)
@@ -458,6 +485,7 @@ class ModernDriver(PCIDriver):
         """Reset and go as far as FEATURES_OK; whether the device agrees."""
         self.set_status(0)
         self.set_status(defs.STATUS_ACKNOWLEDGE | defs.STATUS_DRIVER)
+        self.features = features
         for half in (0, 1):
             self.write(pci_modern.DRIVER_FEATURE_SELECT, half, 4)
             self.write(pci_modern.DRIVER_FEATURE, features >> 32 * half & 0xFFFFFFFF, 4)

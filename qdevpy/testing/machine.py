@@ -21,6 +21,23 @@ if TYPE_CHECKING:
     from qdevpy.qdev.types import DeviceType
 
 RAM_SIZE = 16 << 20
+#: where drivers' memory and BARs start; what lies below is for tests that place things by hand
+FIRST_BUFFER, FIRST_PORT, FIRST_MMIO = 0x1_0000, 0xC000, 0xE000_0000
+
+
+class Allocator:
+    """Hands out a range of addresses, upwards; nothing is given back."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.next = start
+        self.end = end
+
+    def take(self, size: int, align: int = 16) -> int:
+        """The first of SIZE addresses that nobody else has."""
+        address = (self.next + align - 1) & ~(align - 1)
+        assert address + size <= self.end, f"used up: {size} more, of {self.end:#x}"
+        self.next = address + size
+        return address
 
 
 class BareBoard(Board):
@@ -48,6 +65,7 @@ class FakeMachine(Machine):
 
     :param memory_size: bytes of RAM at address 0
     :param types: device types by name, for :meth:`plug_type`
+    :ivar ram: guest memory for drivers; ``ports`` and ``mmio``: addresses for their BARs
     """
 
     def __init__(self, memory_size: int = RAM_SIZE, types: dict[str, DeviceType] | None = None) -> None:
@@ -60,6 +78,9 @@ class FakeMachine(Machine):
             definition=MachineDefinition(machine="bare", accel="none"),
         )
         self.types = dict(types or {})
+        self.ram = Allocator(FIRST_BUFFER, memory_size)
+        self.ports = Allocator(FIRST_PORT, 0x1_0000)
+        self.mmio = Allocator(FIRST_MMIO, 1 << 32)
         self.open()
         self.board.build(self)
         self.state = RunState.RUNNING

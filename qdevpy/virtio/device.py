@@ -100,11 +100,6 @@ class VirtIODevice(Device):
     def native_event(self, bits: int) -> None:
         """A native handler called ``api->event(vdev, bits)``; on the main loop, with the VM lock held."""
 
-    def vm_state_changed(self, running: bool) -> None:
-        """The VM starts or stops; an override calls this last: the transport's turn comes after the device's (rule 7)."""
-        if self.bindings is not None:
-            self.bindings.vm_state_changed(running)
-
     # -- for subclasses to use
 
     def add_queue(self, size: int, *, native: NativeHandler | None = None, name: str = "") -> VirtQueue:

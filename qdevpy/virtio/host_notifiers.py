@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When queues are served, and when their kicks come through ioeventfds. Ten rules; the numbers below are theirs.
+"""When queues are served, and when their kicks come through ioeventfds: DESIGN.md's rules 1 to 7, by their numbers.
 
-The policy is here, for all transports; a transport says what it knows (:class:`NotifierTransport`) and calls
+The policy is here, for all transports. A transport says what it knows (:class:`NotifierTransport`) and calls
 :meth:`HostNotifiers.update` whenever one of these facts may have changed. ``update`` compares what should be with
 what is, so start and stop are symmetric whatever the cause: a status write (1, 2), bus mastering (3), reset (4), the
-VM's run state (7).
+VM's run state (7), a BAR that moved.
 
 ::
 
-    IDLE --should_serve()--> SERVING --(ioeventfd on)--> SERVING with notifiers
-     ^                          |
-     +------- otherwise --------+     detach, deassign, look once more, stop
+    STOPPED <---> SYNCHRONOUS <---> NOTIFIED
+      no queue      a kick is         and an ioeventfd a queue,
+      is served     served in the     its handler on an I/O thread
+                    vCPU's exit       (native) or the main loop
 
-As QEMU's ``virtio_device_start_ioeventfd_impl`` and its stop.
+As QEMU's ``hw/virtio/virtio-bus.c`` and ``virtio_device_start_ioeventfd_impl``.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
 import os
-import select
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from qdevpy.virtio import defs
@@ -40,6 +42,10 @@ class NotifierTransport(Protocol):
         """Bus mastering is on, or the workaround for drivers that forget it is in force (8)."""
 
     @property
+    def kicked_early(self) -> bool:
+        """A legacy driver kicked before DRIVER_OK; it waits for an answer before it goes on."""
+
+    @property
     def ioeventfd_wanted(self) -> bool:
         """The user's choice, where the device's class allows one."""
 
@@ -48,155 +54,251 @@ class NotifierTransport(Protocol):
         """Who assigns."""
 
     def io_events(self, queue: VirtQueue, fd: int) -> list[IoEvent]:
-        """The writes that kick QUEUE, on every register interface; empty while no BAR is decoded."""
+        """The writes that kick QUEUE on the register interface in use; empty while its BAR is not decoded."""
+
+
+class Service(enum.Enum):
+    """See the diagram above."""
+
+    STOPPED = "stopped"
+    SYNCHRONOUS = "synchronous"
+    NOTIFIED = "notified"
+
+
+class HostNotifier:
+    """One queue's eventfd.
+
+    :ivar events: the writes that signal it now
+    :ivar taken: somebody else (vhost) serves the queue (5)
+    """
+
+    def __init__(self, queue: VirtQueue) -> None:
+        self.queue = queue
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.events: list[IoEvent] = []
+        self.taken = False
+
+    def assign(self, transport: NotifierTransport) -> None:
+        """Have the accelerator signal it; all events or none.
+
+        :raises OSError: the accelerator refuses
+        """
+        try:
+            for event in transport.io_events(self.queue, self.fd):
+                transport.accelerator.assign_ioevent(event)
+                self.events.append(event)
+        except OSError:
+            self.deassign(transport)
+            raise
+
+    def deassign(self, transport: NotifierTransport) -> None:
+        """Undo :meth:`assign`. A signal that came before stays in the eventfd."""
+        while self.events:
+            event = self.events.pop()
+            try:
+                transport.accelerator.deassign_ioevent(event)
+            except OSError as error:
+                log.warning("%s: %s: %s", self.queue.device.label, event, error)
+
+    def take_signal(self) -> bool:
+        """Whether it was signalled; it is not afterwards."""
+        with suppress(BlockingIOError):
+            return bool(os.eventfd_read(self.fd))
+        return False
 
 
 class HostNotifiers:
     """The host notifiers of one device.
 
-    :ivar serving: queues are started
-    :ivar assigned: by queue index, the eventfd and the writes that signal it
+    :ivar service: how queues are served now
+    :ivar notifiers: by queue index
     """
 
     def __init__(self, device: VirtIODevice, transport: NotifierTransport) -> None:
         self.device = device
         self.transport = transport
-        self.serving = False
-        self.assigned: dict[int, tuple[int, list[IoEvent]]] = {}
-        self._taken: set[int] = set()
+        self.service = Service.STOPPED
+        self.notifiers: dict[int, HostNotifier] = {}
+        self._refused = False  # by the accelerator, since the queues were started (6)
         self._warned = False
 
-    def should_serve(self) -> bool:
-        """DRIVER_OK, and memory may be accessed, and the VM runs, and the device is not broken."""
-        device = self.device
-        return bool(
-            device.status & defs.STATUS_DRIVER_OK
-            and device.broken is None
-            and device.machine.running
-            and self.transport.dma_allowed
-        )
+    def of(self, queue: VirtQueue) -> HostNotifier:
+        """The queue's notifier; its eventfd is made when first asked for, and closed with the device."""
+        if queue.index not in self.notifiers:
+            self.notifiers[queue.index] = HostNotifier(queue)
+        return self.notifiers[queue.index]
+
+    # -- policy
+
+    def wanted(self) -> Service:
+        """What should be (1, 2, 3, 7)."""
+        device, transport = self.device, self.transport
+        if device.broken is not None or not device.machine.running or not transport.dma_allowed:
+            return Service.STOPPED
+        if not device.status & defs.STATUS_DRIVER_OK:
+            return Service.SYNCHRONOUS if transport.kicked_early else Service.STOPPED
+        if not transport.ioeventfd_wanted or self._refused or not self._is_decoded():
+            return Service.SYNCHRONOUS
+        return Service.NOTIFIED
+
+    def _is_decoded(self) -> bool:
+        queues = self.device.queues
+        return bool(queues and self.transport.io_events(queues[0], -1))
 
     def update(self) -> None:
         """Bring what is to what should be."""
-        wanted = self.should_serve()
-        if wanted and not self.serving:
-            self._start()
-        elif self.serving and not wanted:
-            self._stop()
+        before, wanted = self.service, self.wanted()
+        if before is Service.NOTIFIED and (wanted is not Service.NOTIFIED or self._has_moved()):
+            self._leave_notified()
+        if wanted is Service.STOPPED:
+            self._stop_queues()
+            return
+        if self.service is Service.STOPPED:
+            self._start_queues()
+        if wanted is Service.NOTIFIED and self.service is Service.SYNCHRONOUS:
+            self._enter_notified()
+        if before is not self.service:
+            self._kick_by_hand()
 
-    def _start(self) -> None:
-        self.serving = True
+    def _start_queues(self) -> None:
+        self.service = Service.SYNCHRONOUS
         for queue in self.device.queues:
-            queue.start()
-        self.assign()
-        for queue in self.device.queues:
-            queue.kick()  # the driver may have kicked before anybody listened (1)
+            if not self.is_taken(queue):
+                queue.start()
 
-    def stop(self) -> None:
-        """Serve nothing, whatever the facts are: the device is taken out."""
-        if self.serving:
-            self._stop()
-
-    def _stop(self) -> None:
-        self.deassign()
+    def _stop_queues(self) -> None:
+        """Drain what is in flight (7)."""
         for queue in self.device.queues:
             queue.stop()
-        self.serving = False
-        self._taken.clear()
+        self.service = Service.STOPPED
+        self._refused = False
+
+    def _kick_by_hand(self) -> None:
+        """A kick may have arrived while nobody listened (1)."""
+        for queue in self.device.queues:
+            self.kick(queue)
+
+    def kick(self, queue: VirtQueue) -> None:
+        """A kick that no ioeventfd took."""
+        if self.is_taken(queue):
+            os.eventfd_write(self.of(queue).fd, 1)
+        else:
+            queue.kick()
 
     def queue_enabled(self, queue: VirtQueue) -> None:
-        """The driver set a queue up after DRIVER_OK."""
-        if not self.serving:
+        """The driver set a queue up after DRIVER_OK; its ioeventfd is there already (1)."""
+        if self.service is Service.STOPPED or self.is_taken(queue):
             return
         queue.start()
-        if self.transport.ioeventfd_wanted:
-            try:
-                self._assign_queue(queue)
-            except OSError as error:
-                self._fall_back(queue.index, error)
+        if self.service is Service.NOTIFIED:
+            self._attach([self.of(queue)])
         queue.kick()
 
-    def queue_disabled(self, queue: VirtQueue) -> None:
-        """The driver takes one queue away."""
-        if queue.index in self.assigned:
-            self._deassign_queue(queue)
-        queue.stop()
+    # -- to NOTIFIED and back
 
-    # -- ioeventfds
+    def _enter_notified(self) -> None:
+        """An ioeventfd for every queue of nonzero size, then the handlers (1); all or none (6)."""
+        done: list[HostNotifier] = []
+        try:
+            for queue in self.device.queues:
+                if queue.size:
+                    self.of(queue).assign(self.transport)
+                    done.append(self.of(queue))
+        except OSError as error:
+            self._unwind(done, error)
+        else:
+            self.service = Service.NOTIFIED
+            self._attach(done)
 
-    def assign(self) -> None:
-        """An ioeventfd for every queue in use, then its handler (1); all or none (6)."""
-        if not self.serving or not self.transport.ioeventfd_wanted:
-            return
-        for queue in self.device.queues:
-            if queue.index in self.assigned:
-                continue
-            try:
-                self._assign_queue(queue)
-            except OSError as error:
-                self._fall_back(queue.index, error)
-                return
+    def _attach(self, notifiers: list[HostNotifier]) -> None:
+        """Let the queues' own threads wait for the eventfds."""
+        try:
+            for notifier in notifiers:
+                if not notifier.taken:
+                    notifier.queue.attach(notifier.fd)
+        except OSError as error:
+            self._leave_notified()
+            self._unwind([], error)
 
-    def deassign(self) -> None:
-        """Give all ioeventfds back, the last one first; kicks are synchronous from now on."""
-        for index in sorted(self.assigned, reverse=True):
-            self._deassign_queue(self.device.queues[index])
-
-    def _fall_back(self, index: int, error: OSError) -> None:
-        self.deassign()
+    def _unwind(self, done: list[HostNotifier], error: OSError) -> None:
+        """Rule 6: the queues below go back, kicks are synchronous, and the user hears of it once."""
+        for notifier in reversed(done):
+            notifier.deassign(self.transport)
+        self._refused = True
         if not self._warned:
             self._warned = True
             log.warning(
-                "%s: queue %d: no ioeventfd (%s); kicks are served synchronously, which works and is slower",
-                self.device.label, index, error.strerror or error,
-            )  # fmt: skip
+                "%s: no ioeventfd for its queues (%s); kicks are served synchronously, which works and is slower",
+                self.device.label,
+                error.strerror or error,
+            )
 
-    def _assign_queue(self, queue: VirtQueue) -> None:
-        """:raises OSError: the accelerator refuses; nothing of this queue is left assigned."""
-        if queue.size == 0 or not queue.enabled:
-            return
-        if not self.transport.io_events(queue, -1):
-            return  # no register is decoded; the transport comes back when one is
-        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        done: list[IoEvent] = []
-        try:
-            for event in self.transport.io_events(queue, fd):
-                self.transport.accelerator.assign_ioevent(event)
-                done.append(event)
-            if queue.index not in self._taken:
-                queue.attach(fd)
-        except OSError:
-            for event in reversed(done):
-                self.transport.accelerator.deassign_ioevent(event)
-            os.close(fd)
-            raise
-        self.assigned[queue.index] = (fd, done)
+    def _leave_notified(self) -> None:
+        """Handlers go first, then the ioeventfds, the last one first; no kick is lost (2, 3, 7)."""
+        self.service = Service.SYNCHRONOUS
+        for index in sorted(self.notifiers, reverse=True):
+            self._release(self.notifiers[index])
 
-    def _deassign_queue(self, queue: VirtQueue) -> None:
-        fd, events = self.assigned.pop(queue.index)
-        queue.detach()  # serves a kick that was signalled (7)
-        for event in reversed(events):
-            self.transport.accelerator.deassign_ioevent(event)
-        # a kick of another vCPU between the two lines above is in the eventfd still
-        if queue.index not in self._taken and select.select([fd], [], [], 0)[0]:
-            queue.kick()
-        os.close(fd)
+    def _release(self, notifier: HostNotifier) -> None:
+        notifier.queue.detach()  # serves a kick that was signalled
+        notifier.deassign(self.transport)
+        # another vCPU's kick between the two lines above is in the eventfd, and nobody waits for it any more
+        if not notifier.taken and notifier.take_signal():
+            notifier.queue.kick()
 
-    def take(self, index: int) -> int | None:
-        """Somebody else (vhost) serves queue INDEX: our handler goes, the ioeventfd stays (5).
+    def _has_moved(self) -> bool:
+        """Whether an ioeventfd is not where the register is now."""
+        return any(n.events != self.transport.io_events(n.queue, n.fd) for n in self.notifiers.values() if n.events)
 
-        :returns: its eventfd, or None where none is assigned
+    # -- vhost (5)
+
+    def is_taken(self, queue: VirtQueue) -> bool:
+        """Whether somebody else serves the queue."""
+        return queue.index in self.notifiers and self.notifiers[queue.index].taken
+
+    def take(self, queue: VirtQueue) -> int | None:
+        """Somebody else serves QUEUE from now on: our handler is detached, the ioeventfd stays (5).
+
+        :returns: its eventfd; None: the accelerator refuses an ioeventfd, and the queue stays ours
         """
-        self._taken.add(index)
-        if index not in self.assigned:
-            return None
-        self.device.queues[index].detach()
-        return self.assigned[index][0]
+        notifier = self.of(queue)
+        if not notifier.events:  # the user chose synchronous kicks, which nobody else can serve
+            try:
+                notifier.assign(self.transport)
+            except OSError:
+                return None
+        notifier.taken = True
+        queue.stop()
+        return notifier.fd
 
-    def give_back(self, index: int) -> None:
+    def give_back(self, queue: VirtQueue) -> None:
         """Queue INDEX is ours again (5)."""
-        self._taken.discard(index)
-        if index in self.assigned:
-            queue = self.device.queues[index]
-            queue.attach(self.assigned[index][0])
+        notifier = self.of(queue)
+        if not notifier.taken:
+            return
+        notifier.taken = False
+        if self.service is not Service.NOTIFIED:
+            notifier.deassign(self.transport)
+        if self.service is not Service.STOPPED:
+            queue.start()
+            if self.service is Service.NOTIFIED:
+                self._attach([notifier])
             queue.kick()
+
+    def reset(self) -> None:
+        """The driver is gone: everything back, also what somebody else had taken (4)."""
+        self.update()
+        for notifier in self.notifiers.values():
+            notifier.deassign(self.transport)
+            notifier.taken = False
+            notifier.take_signal()
+
+    def close(self) -> None:
+        """The device goes."""
+        if self.service is Service.NOTIFIED:
+            self._leave_notified()
+        self._stop_queues()
+        for notifier in self.notifiers.values():
+            notifier.deassign(self.transport)
+            os.close(notifier.fd)
+        self.notifiers.clear()

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qdevpy.native._core import lib
+from qdevpy.native.core import lib
+from qdevpy.virtio import defs
 from qdevpy.virtio.bindings import TransportBindings
 
 if TYPE_CHECKING:
     from qdevpy.virtio.pci import VirtIOPCI
     from qdevpy.virtio.queue import VirtQueue
 
-ISR_CONFIG: int = lib.QD_ISR_CONFIG
-#: what a queue's state is made of
-QUEUE_STATE = ("size", "desc", "avail", "used", "enabled", "vector")
+ISR_CONFIG = lib.QD_ISR_CONFIG
+#: what a queue's state is made of, beside its vector and its positions in the ring
+QUEUE_STATE = ("size", "desc", "avail", "used", "enabled")
 
 
 class PCIBindings(TransportBindings):
@@ -22,70 +26,118 @@ class PCIBindings(TransportBindings):
 
     def __init__(self, proxy: VirtIOPCI) -> None:
         self._proxy = proxy
+        self._guest_notifiers: list[int] = []
+
+    # -- interrupts
 
     def notify(self, index: int) -> None:
         """By number (rule 9)."""
         self.notify_queue(self._proxy.device.queues[index])
 
     def notify_queue(self, queue: VirtQueue) -> None:
-        """The queue's vector, or INTx."""
+        """The queue's vector, or INTx with ISR bit 0 (4.1.5.1.4, 4.1.5.2)."""
         queue.signal()
 
     def notify_config(self) -> None:
-        """The config vector, or INTx with ISR bit 1 (4.1.5.3)."""
+        """The config vector, or INTx with ISR bit 1 (4.1.5.3); a driver that is not there yet hears nothing (2.5.3)."""
         proxy = self._proxy
         proxy.config_generation = (proxy.config_generation + 1) & 0xFF
+        if not proxy.device.status & defs.STATUS_DRIVER_OK:
+            return
         if proxy.msix is not None and proxy.msix.enabled:
             proxy.msix.notify(proxy.config_vector)
         else:
             proxy.device.vdev.set_isr(ISR_CONFIG)
 
+    # -- queues that somebody else serves
+
     def set_host_notifier(self, index: int, taken: bool) -> int | None:
         """Rule 5."""
+        queue = self._proxy.device.queues[index]
         if taken:
-            return self._proxy.notifiers.take(index)
-        self._proxy.notifiers.give_back(index)
+            return self._proxy.notifiers.take(queue)
+        self._proxy.notifiers.give_back(queue)
         return None
 
     def set_guest_notifiers(self, assign: bool) -> list[int]:
-        """The eventfds of the queues' vectors, -1 where one has none."""
+        """The eventfds of the queues' vectors; with INTx one that raises it, on the main loop."""
+        machine = self._proxy.machine
+        while self._guest_notifiers:
+            fd = self._guest_notifiers.pop()
+            machine.loop.remove_reader(fd)
+            os.close(fd)
+        return [self._guest_notifier(queue) for queue in self._proxy.device.queues] if assign else []
+
+    def _guest_notifier(self, queue: VirtQueue) -> int:
         msix = self._proxy.msix
-        if not assign or msix is None:
-            return []
-        return [msix.fd(queue.vector) for queue in self._proxy.device.queues]
+        if msix is not None and msix.enabled and msix.fd(queue.vector) >= 0:
+            return msix.fd(queue.vector)
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._guest_notifiers.append(fd)
+        self._proxy.machine.loop.add_reader(fd, partial(self._guest_notified, fd, queue))
+        return fd
+
+    def _guest_notified(self, fd: int, queue: VirtQueue) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(fd)
+            self.notify_queue(queue)
+
+    # -- status and run state
 
     def status_changed(self, old: int, new: int) -> None:
         """Rules 1, 2 and 4."""
-        self._proxy.notifiers.update()
+        self._proxy.status_changed(old, new)
 
     def vm_state_changed(self, running: bool) -> None:
         """Rule 7."""
         self._proxy.notifiers.update()
 
+    # -- state
+
     def save(self) -> dict[str, object]:
-        """Configuration space, vectors and queues."""
-        proxy = self._proxy
+        """Everything that the driver set up, of a device that does not serve its queues (the VM is stopped)."""
+        proxy, device = self._proxy, self._proxy.device
         return {
             "config": bytes(proxy.config.data).hex(),
             "config_vector": proxy.config_vector,
-            "status": proxy.device.status,
-            "features": proxy.device.features,
-            "queues": [{name: getattr(queue, name) for name in QUEUE_STATE} for queue in proxy.device.queues],
+            "config_generation": proxy.config_generation,
+            "bus_master_excused": proxy.bus_master_excused,
+            "kicked_early": proxy.kicked_early,
+            "msix": proxy.msix.save() if proxy.msix is not None else None,
+            "legacy": proxy.legacy.save() if proxy.legacy is not None else None,
+            "common": proxy.common.save() if proxy.common is not None else None,
+            "isr": device.vdev.isr,
+            "status": device.status,
+            "features": device.features,
+            "queues": [self._save_queue(queue) for queue in device.queues],
         }
 
+    @staticmethod
+    def _save_queue(queue: VirtQueue) -> dict[str, object]:
+        last_avail, used_idx = queue.positions
+        state = {name: getattr(queue, name) for name in QUEUE_STATE}
+        return state | {"vector": queue.vector, "last_avail": last_avail, "used_idx": used_idx}
+
     def load(self, state: dict[str, Any]) -> None:
-        """What :meth:`save` returned, into a device of the same shape that is not serving."""
-        proxy = self._proxy
+        """What :meth:`save` returned, into a device of the same shape that does not serve its queues.
+
+        The device's own state is the device's; queues are served again once the VM runs.
+        """
+        proxy, device = self._proxy, self._proxy.device
         proxy.config.data[:] = bytes.fromhex(state["config"])
-        proxy.device.status, proxy.device.features = state["status"], state["features"]
-        for bar in proxy.bars:
-            bar.update(proxy.config, proxy.machine.space)
-        if proxy.msix is not None:
-            proxy.msix.config_written()
-            proxy.device.vdev.set_use_msix(proxy.msix.enabled)
+        for name in ("config_generation", "bus_master_excused", "kicked_early"):
+            setattr(proxy, name, state[name])
+        device.status, device.features = state["status"], state["features"]
+        if proxy.legacy is not None:
+            proxy.legacy.load(state["legacy"])
+        if proxy.common is not None:
+            proxy.common.load(state["common"])
         proxy.set_config_vector(state["config_vector"])
-        for queue, saved in zip(proxy.device.queues, state["queues"], strict=True):
+        for queue, saved in zip(device.queues, state["queues"], strict=True):
             for name in QUEUE_STATE:
                 setattr(queue, name, saved[name])
-            proxy.set_queue_vector(queue, queue.vector)
+            queue.positions = (saved["last_avail"], saved["used_idx"])
+            proxy.set_queue_vector(queue, saved["vector"])
+        proxy.config_loaded(state["msix"])
+        device.vdev.set_isr(state["isr"])
         proxy.notifiers.update()

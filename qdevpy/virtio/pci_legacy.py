@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdevpy.virtio import defs
 
@@ -34,8 +34,17 @@ class LegacyRegisters:
         self.reset()
 
     def reset(self) -> None:
-        """The queue selector."""
+        """What a reset of the device clears."""
         self.queue_select = 0
+        self.features_said = False
+
+    def save(self) -> dict[str, object]:
+        """The state that is here, as plain data."""
+        return {"queue_select": self.queue_select, "features_said": self.features_said}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """What :meth:`save` returned."""
+        self.queue_select, self.features_said = state["queue_select"], state["features_said"]
 
     @property
     def offered(self) -> int:
@@ -60,23 +69,23 @@ class LegacyRegisters:
         if offset >= self.config_offset:
             return transport.read_device_config(offset - self.config_offset, size)
         match offset:
-            case 0:
+            case 0:  # HOST_FEATURES
                 return self.offered
-            case 4:
+            case 4:  # GUEST_FEATURES
                 return transport.device.features & 0xFFFFFFFF
-            case 8:
+            case 8:  # QUEUE_PFN
                 return queue.desc // PAGE if queue is not None and queue.enabled else 0
-            case 12:
+            case 12:  # QUEUE_NUM
                 return queue.size_max if queue is not None else 0
-            case 14:
+            case 14:  # QUEUE_SEL
                 return self.queue_select
-            case 18:
+            case 18:  # STATUS
                 return transport.device.status
-            case 19:
+            case 19:  # ISR
                 return transport.device.vdev.read_isr()
-            case 20:
+            case 20:  # CONFIG_VECTOR
                 return transport.config_vector
-            case 22:
+            case 22:  # QUEUE_VECTOR
                 return queue.vector if queue is not None else defs.NO_VECTOR
         return 0
 
@@ -87,30 +96,36 @@ class LegacyRegisters:
             transport.write_device_config(offset - self.config_offset, value, size)
             return
         match offset:
-            case 4:
-                self._set_features(value)
-            case 8:
+            case 4:  # GUEST_FEATURES
+                self._set_features(value & 0xFFFFFFFF)
+            case 8:  # QUEUE_PFN
                 self._set_pfn(queue, value & 0xFFFFFFFF)
-            case 14:
+            case 14:  # QUEUE_SEL
                 self.queue_select = value & 0xFFFF
-            case 16:
-                transport.kicked(value & 0xFFFF)
-            case 18:
+            case 16:  # QUEUE_NOTIFY
+                self.kicked(value & 0xFFFF)
+            case 18:  # STATUS
                 self._set_status(value & 0xFF)
-            case 20:
+            case 20:  # CONFIG_VECTOR
                 transport.set_config_vector(value & 0xFFFF)
-            case 22 if queue is not None:
+            case 22 if queue is not None:  # QUEUE_VECTOR
                 transport.set_queue_vector(queue, value & 0xFFFF)
 
     def _set_features(self, value: int) -> None:
         device = self.transport.device
-        if device.status & defs.STATUS_DRIVER_OK:
-            return  # queues are in use under the old ones
-        device.features = value & self.offered
-        device.features_acked(device.features)
+        # in use once the queues are; a modern driver's are not this interface's business
+        if not device.status & (defs.STATUS_DRIVER_OK | defs.STATUS_FEATURES_OK) and not self.transport.kicked_early:
+            device.features = value & self.offered
+
+    def _settle_features(self) -> None:
+        """A legacy driver has no FEATURES_OK: its features hold from its first use of the device (3.1.2)."""
+        device = self.transport.device
+        if not self.features_said and not device.status & defs.STATUS_FEATURES_OK:
+            self.features_said = True
+            device.features_acked(device.features)
 
     def _set_pfn(self, queue: VirtQueue | None, page: int) -> None:
-        """2.7.2 layout in one piece; page 0 resets the device (rule 4)."""
+        """2.7.2: layout in one piece; page 0 resets the device (rule 4)."""
         if page == 0:
             self.transport.reset_device()
             return
@@ -123,11 +138,26 @@ class LegacyRegisters:
         queue.enabled = True
         self.transport.notifiers.queue_enabled(queue)
 
+    def kicked(self, index: int) -> None:
+        """A kick that no ioeventfd and no native queue took.
+
+        Linux before 3.18 reads the partition table before it sets DRIVER_OK, and waits for the answer (QEMU's
+        virtio-blk starts its data plane for it, too).
+        """
+        transport = self.transport
+        device = transport.device
+        if device.status & defs.STATUS_DRIVER and not device.status & (defs.STATUS_DRIVER_OK | defs.STATUS_FEATURES_OK):
+            self._settle_features()
+            transport.kicked_early = True
+            transport.excuse_missing_bus_master()
+            transport.notifiers.update()
+        transport.kicked(index)
+
     def _set_status(self, status: int) -> None:
         if status == 0:
             self.transport.reset_device()
             return
-        if status & defs.STATUS_DRIVER_OK and not self.transport.bus_master:
-            # Linux before 2.6.34 enables bus mastering only after DRIVER_OK (rule 8)
-            self.transport.bus_master_workaround = True
+        if status & defs.STATUS_DRIVER_OK:
+            self._settle_features()
+            self.transport.excuse_missing_bus_master()
         self.transport.device.write_status(status)

@@ -7,7 +7,7 @@ specification lets it matter; the rest is ignored.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdevpy.virtio import defs
 
@@ -44,6 +44,8 @@ QUEUE_DEVICE = 0x30
 ADDRESSES = {QUEUE_DESC: "desc", QUEUE_DRIVER: "avail", QUEUE_DEVICE: "used"}
 #: feature bits that only the legacy interface has (6.3)
 LEGACY_ONLY = 1 << defs.F_NOTIFY_ON_EMPTY | 1 << defs.F_ANY_LAYOUT
+#: what :meth:`CommonConfig.save` keeps
+STATE = ("device_select", "driver_select", "driver_features", "queue_select")
 
 
 class CommonConfig:
@@ -59,6 +61,15 @@ class CommonConfig:
         self.driver_select = 0
         self.driver_features = 0
         self.queue_select = 0
+
+    def save(self) -> dict[str, object]:
+        """The state that is here, as plain data."""
+        return {name: getattr(self, name) for name in STATE}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """What :meth:`save` returned."""
+        for name in STATE:
+            setattr(self, name, state[name])
 
     @property
     def offered(self) -> int:
@@ -82,51 +93,51 @@ class CommonConfig:
     def _read(self, offset: int) -> int:
         transport, queue = self.transport, self.queue
         match offset:
-            case 0x00:
+            case 0x00:  # DEVICE_FEATURE_SELECT
                 return self.device_select
-            case 0x04:
+            case 0x04:  # DEVICE_FEATURE
                 return self.offered >> 32 * self.device_select & 0xFFFFFFFF if self.device_select < 2 else 0
-            case 0x08:
+            case 0x08:  # DRIVER_FEATURE_SELECT
                 return self.driver_select
-            case 0x0C:
+            case 0x0C:  # DRIVER_FEATURE
                 return self.driver_features >> 32 * self.driver_select & 0xFFFFFFFF if self.driver_select < 2 else 0
-            case 0x10:
+            case 0x10:  # CONFIG_VECTOR
                 return transport.config_vector
-            case 0x12:
+            case 0x12:  # NUM_QUEUES
                 return len(transport.device.queues)
-            case 0x14:
+            case 0x14:  # DEVICE_STATUS
                 return transport.device.status
-            case 0x15:
+            case 0x15:  # CONFIG_GENERATION
                 return transport.config_generation
-            case 0x16:
+            case 0x16:  # QUEUE_SELECT
                 return self.queue_select
         if queue is None:
             return 0
         match offset:
-            case 0x18:
+            case 0x18:  # QUEUE_SIZE
                 return queue.size
-            case 0x1A:
+            case 0x1A:  # QUEUE_VECTOR
                 return queue.vector
-            case 0x1C:
+            case 0x1C:  # QUEUE_ENABLE
                 return int(queue.enabled)
-            case 0x1E:
+            case 0x1E:  # QUEUE_NOTIFY_OFF
                 return queue.index
         return 0
 
     def write(self, offset: int, value: int, size: int) -> None:
         """A driver's write."""
         match offset:
-            case 0x00:
+            case 0x00:  # DEVICE_FEATURE_SELECT
                 self.device_select = value & 0xFFFFFFFF
-            case 0x08:
+            case 0x08:  # DRIVER_FEATURE_SELECT
                 self.driver_select = value & 0xFFFFFFFF
-            case 0x0C:
+            case 0x0C:  # DRIVER_FEATURE
                 self._set_driver_features(value & 0xFFFFFFFF)
-            case 0x10:
+            case 0x10:  # CONFIG_VECTOR
                 self.transport.set_config_vector(value & 0xFFFF)
-            case 0x14:
+            case 0x14:  # DEVICE_STATUS
                 self.set_status(value & 0xFF)
-            case 0x16:
+            case 0x16:  # QUEUE_SELECT
                 self.queue_select = value & 0xFFFF
             case _ if self.queue is not None:
                 self._write_queue(self.queue, offset, value, size)
@@ -144,12 +155,20 @@ class CommonConfig:
             self.transport.reset_device()
             return
         if status & defs.STATUS_FEATURES_OK and not device.status & defs.STATUS_FEATURES_OK:
-            if self.driver_features & ~self.offered or not self.driver_features >> defs.F_VERSION_1 & 1:
-                status &= ~defs.STATUS_FEATURES_OK
-            else:
+            if self._acceptable():
                 device.features = self.driver_features
                 device.features_acked(device.features)
+            else:
+                status &= ~defs.STATUS_FEATURES_OK
         device.write_status(status)
+
+    def _acceptable(self) -> bool:
+        """Whether the device works with what the driver chose (2.2.2); not while queues run under another choice."""
+        transport, chosen = self.transport, self.driver_features
+        if transport.device.status & defs.STATUS_DRIVER_OK or transport.kicked_early:
+            return False
+        # 6.1: without VERSION_1 only where a legacy driver would be welcome, too
+        return not chosen & ~self.offered and (bool(chosen >> defs.F_VERSION_1 & 1) or transport.has_legacy)
 
     def _write_queue(self, queue: VirtQueue, offset: int, value: int, size: int) -> None:
         if offset == QUEUE_VECTOR:

@@ -19,36 +19,44 @@ def device_types_for(cls: type[VirtIODevice], provider: str = "qdevpy") -> list[
 
     :param provider: the distribution that offers the class
     """
-    names: list[tuple[str, dict[str, Any]]] = [(f"{cls.base_name}-pci", {})]
+    types = [_device_type(cls, f"{cls.base_name}-pci", "auto", provider)]
     if cls.transitional_id is not None:
-        names.append((f"{cls.base_name}-pci-transitional", {"disable_legacy": "off"}))
-    names.append((f"{cls.base_name}-pci-non-transitional", {"disable_legacy": "on"}))
-    return [_device_type(cls, name, defaults, provider) for name, defaults in names]
+        types.append(_device_type(cls, f"{cls.base_name}-pci-transitional", "off", provider))
+    types.append(_device_type(cls, f"{cls.base_name}-pci-non-transitional", "on", provider))
+    return types
 
 
-def _device_type(cls: type[VirtIODevice], name: str, defaults: dict[str, Any], provider: str) -> DeviceType:
-    body: dict[str, Any] = {
-        "__doc__": f"{cls.description} ({name})",
-        "__module__": cls.__module__,
-        "type_name": name,
-        "description": cls.description,
-        "device_class": cls,
-        "__annotations__": {},
-    }
-    if cls.ioeventfd is Notification.ALLOWED:
-        body["__annotations__"]["use_ioeventfd"] = "bool"
-        help_text = "serve kicks through an eventfd, off the vCPU's thread"
-        body["use_ioeventfd"] = prop.bit("flags", 1, True, name="ioeventfd", help=help_text)
-    proxy: type[VirtIOPCI] = type(f"{cls.__name__}PCI", (VirtIOPCI,), body)
+def _device_type(cls: type[VirtIODevice], name: str, disable_legacy: str, provider: str) -> DeviceType:
+    """A type.
+
+    :param disable_legacy: the property's default
+    """
+    proxy = make_proxy_class(cls, name)
 
     def create() -> VirtIOPCI:
         made = proxy()
-        for attribute, value in defaults.items():
-            setattr(made, attribute, value)
+        made.disable_legacy = disable_legacy
         return made
 
-    return attrs.evolve(
-        DeviceType.of(proxy, provider),
-        create=create,
-        ioeventfd=cls.ioeventfd,
-    )
+    return attrs.evolve(DeviceType.of(proxy, provider), create=create)
+
+
+def make_proxy_class(cls: type[VirtIODevice], name: str) -> type[VirtIOPCI]:
+    """The transport class that carries devices of CLS, as type NAME."""
+    body: dict[str, Any] = {
+        "__doc__": f"{cls.description} ({name})",
+        "__module__": cls.__module__,
+        "__annotations__": {},
+        "type_name": name,
+        "description": cls.description,
+        "ioeventfd": cls.ioeventfd,
+        "user_creatable": cls.user_creatable,
+        "device_class": cls,
+    }
+    if cls.ioeventfd is Notification.ALLOWED:
+        body["__annotations__"]["use_ioeventfd"] = "bool"
+        body["use_ioeventfd"] = prop.bit(
+            "flags", 1, True, name="ioeventfd", help="serve kicks through an eventfd, off the vCPU's thread"
+        )
+    proxy: type[VirtIOPCI] = type(f"{cls.__name__}PCI", (VirtIOPCI,), body)
+    return proxy

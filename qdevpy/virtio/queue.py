@@ -164,6 +164,16 @@ class VirtQueue:
         """For messages."""
         return f"queue {self.index}{f' ({self.name})' if self.name else ''}"
 
+    @property
+    def positions(self) -> tuple[int, int]:
+        """The next avail entry to take and the next used entry to fill; may be set while the queue is idle."""
+        return self.pointer.ring.last_avail, self.pointer.ring.used_idx
+
+    @positions.setter
+    def positions(self, positions: tuple[int, int]) -> None:
+        assert self.state is QueueState.IDLE, f"{self.label} is in use"
+        self.pointer.ring.last_avail, self.pointer.ring.used_idx = positions
+
     # -- life
 
     def start(self) -> None:

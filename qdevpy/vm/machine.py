@@ -273,7 +273,7 @@ class Machine:
             if self.running or self.ending is not None:
                 return
             self.state = RunState.RUNNING
-            for device in self.devices():
+            for device in reversed(list(self.devices())):  # children first: a transport after what it carries (rule 7)
                 device.vm_state_changed(True)
             if isinstance(self.accel, CpuAccelerator):
                 self.accel.resume()
@@ -285,7 +285,7 @@ class Machine:
         with self.lock:
             if self.running:
                 self.state = RunState.PAUSED
-            for device in self.devices():
+            for device in reversed(list(self.devices())):
                 device.vm_state_changed(False)
 
     def run(self) -> Ending:
