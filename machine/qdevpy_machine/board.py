@@ -65,6 +65,7 @@ class PC(Board):
 
         :raises BootError: names the image and what is wrong with it
         """
+        from qdevpy.accel.base import CpuAccelerator
         from qdevpy_machine import acpi, firmware
         from qdevpy_machine.dsdt import SerialPort
         from qdevpy_machine.loader import load_kernel
@@ -74,6 +75,8 @@ class PC(Board):
         firmware.assign_bars(bus)
         firmware.route_interrupts(bus)
         firmware.enable_power_management(bus)
+        if isinstance(machine.accel, CpuAccelerator):
+            machine.accel.set_level_triggered({layout.SCI, *layout.PIRQ_ROUTES})
         serial_ports = [
             SerialPort(device.iobase, device.irq)
             for device in machine.devices()

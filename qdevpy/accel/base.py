@@ -8,7 +8,7 @@ eventfds everywhere: a queue's MSI-X vector is one, and the accelerator turns it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -110,6 +110,12 @@ class CpuAccelerator(Accelerator):
     @abstractmethod
     def reset_vcpus(self) -> None:
         """All vCPUs and in-kernel interrupt controllers to their power-on state; all are paused."""
+
+    @abstractmethod
+    def set_level_triggered(self, irqs: Iterable[int]) -> None:
+        """What firmware writes to the 8259s' edge/level control registers (ports 0x4D0 and 0x4D1): of the ISA interrupts 0
+        to 15 these are level triggered, the others edge triggered. All vCPUs are paused; a reset undoes it.
+        """
 
     @abstractmethod
     def resume(self) -> None:

@@ -345,6 +345,23 @@ def test_vcpu_whose_registers_kvm_refuses_stops_with_the_reason(guest: Guest, mo
     assert guest.stops == [StopReason("crash", "vCPU 0: Input/output error", 0)]
 
 
+def test_level_triggered_lines_are_seen_by_the_guest_until_reset(guest: Guest) -> None:
+    guest.accel.set_level_triggered([9, 10, 11])
+    code = b"\xba\xd0\x04\xec\xa2" + struct.pack("<H", RESULT)  # mov dx, 4D0h; in al, dx; mov [RESULT], al
+    code += b"\xba\xd1\x04\xec\xa2" + struct.pack("<H", RESULT + 1) + store8_real(RESULT + 2, 1) + HALT
+    guest.memory.write(CODE, code)
+    guest.accel.set_boot_state(REAL)
+    guest.accel.resume()
+    guest.wait(lambda: guest.result(2, 1) == 1)
+    assert guest.result(size=2) == 0x0E00
+
+    guest.accel.pause()
+    guest.memory.write(RESULT, bytes(4))
+    guest.run(code, REAL)
+    guest.wait(lambda: guest.result(2, 1) == 1)
+    assert guest.result(size=2) == 0
+
+
 def test_reset_brings_the_local_apic_back(guest: Guest) -> None:
     lapic = api.ioctl_read(guest.accel.vcpus[0].fd, api.GET_LAPIC)
     guest.run(store32(0xFEE000F0, 0x1FF) + store32(RESULT, 1) + HALT, PROTECTED)

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -283,3 +284,11 @@ class KVMAccelerator(CpuAccelerator):
         api.ioctl_write(self.vm_fd, api.SET_PIT2, self._pit)
         with self._condition:
             self._stopped.clear()
+
+    def set_level_triggered(self, irqs: Iterable[int]) -> None:
+        """The ELCR byte in each PIC's ``struct kvm_pic_state``."""
+        mask = sum(1 << irq for irq in irqs)
+        for chip in (api.IRQCHIP_PIC_MASTER, api.IRQCHIP_PIC_SLAVE):
+            state = api.ioctl_read(self.vm_fd, api.GET_IRQCHIP, bytes([chip]))
+            state[api.PIC_ELCR] = mask >> 8 * chip & 0xFF
+            api.ioctl_write(self.vm_fd, api.SET_IRQCHIP, bytes(state))

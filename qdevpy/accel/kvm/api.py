@@ -83,6 +83,7 @@ ROUTING_MSI = 2
 IRQCHIP_PIC_MASTER = 0
 IRQCHIP_PIC_SLAVE = 1
 IRQCHIP_IOAPIC = 2
+PIC_ELCR = 8 + 14  # offset in struct kvm_irqchip, with a struct kvm_pic_state in it
 
 EXIT_INTERNAL_ERROR = 17
 INTERNAL_ERROR_EMULATION = 1
