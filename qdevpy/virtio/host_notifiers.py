@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When queues are served, and when their kicks come through ioeventfds: DESIGN.md's rules 1 to 7, by their numbers.
+"""When queues are served, and when their kicks come through ioeventfds: rules 1 to 7 of docs/host-notifiers.md, by their numbers.
 
 The policy is here, for all transports. A transport says what it knows (:class:`NotifierTransport`) and calls
 :meth:`HostNotifiers.update` whenever one of these facts may have changed. ``update`` compares what should be with
