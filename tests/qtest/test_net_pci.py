@@ -145,6 +145,17 @@ def test_broken_ring_asks_for_reset_and_works_after_it(make):
     assert card.peer_reads() == frame(b"again")
 
 
+def test_unplugged_card_gives_netdev_back(make):
+    card = make()
+    with card.machine.lock:
+        card.machine.pci.unplug(card.proxy)
+    lan = card.machine.backend("netdevs", "lan")
+    assert lan.user is None
+    again = card.machine.plug_type("virtio-net-pci", id="again", netdev=lan)
+    assert lan.user.startswith("again")
+    assert again.device.link_up
+
+
 def test_property_names_are_qemus():
     (kind,) = [kind for cls in qdevpy_devices() for kind in device_types_for(cls) if kind.name == "virtio-net-pci"]
     expected = """netdev mac mq rx_queue_size tx_queue_size host_mtu speed duplex tx csum guest_csum gso guest_tso4 guest_tso6

@@ -86,6 +86,7 @@ class VirtIONet(VirtIODevice):
     active_pairs: int = attrs.field(default=1, init=False)
     link_wanted: bool = attrs.field(default=True, init=False)
     _current_mac: bytes = attrs.field(default=bytes(6), init=False)
+    _offered: int | None = attrs.field(default=None, init=False)
     _announce: bool = attrs.field(default=False, init=False)
     _link: bool = attrs.field(default=True, init=False)
     _lib: Any = attrs.field(default=None, init=False)
@@ -191,7 +192,12 @@ class VirtIONet(VirtIODevice):
     # -- features and config space
 
     def host_features(self) -> int:
-        """The bit properties, less what the netdev cannot serve."""
+        """The bit properties, less what the netdev cannot serve; settled when the device is realized."""
+        if self._offered is None:
+            self._offered = self._features_to_offer()
+        return self._offered
+
+    def _features_to_offer(self) -> int:
         wanted = super().host_features() | 1 << n.F_MAC
         if self.host_mtu:
             wanted |= 1 << n.F_MTU
