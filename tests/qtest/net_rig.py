@@ -232,7 +232,7 @@ class NetRig:
         assert self.next < RAM
         return at
 
-    def until(self, condition, seconds=10):
+    def until(self, condition, seconds=30):
         """Run the main loop until CONDITION holds."""
         end = time.monotonic() + seconds
         while not condition():

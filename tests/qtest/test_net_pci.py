@@ -26,7 +26,7 @@ class Card:
         types = {kind.name: kind for cls in qdevpy_devices() for kind in device_types_for(cls)}
         self.machine = FakeMachine(types=types)
         self.peer, theirs = socket.socketpair()
-        self.peer.settimeout(10)
+        self.peer.settimeout(30)
         lan = self.machine.open_backend(StreamNetDev(id="lan"), **{"addr.type": "fd", "addr.str": theirs.detach()})
         self.proxy = self.machine.plug_type(DRIVERS[driver], id="nic", netdev=lan, **props)
         self.device = self.proxy.device

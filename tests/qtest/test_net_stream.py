@@ -55,7 +55,7 @@ class Wire:
 
     def __init__(self, **options):
         ours, theirs = socket.socketpair()
-        ours.settimeout(10)
+        ours.settimeout(30)
         self.peer = ours
         self.rig = NetRig(stream(addr_type="fd", addr_str=str(theirs.detach())), **options)
 
@@ -196,7 +196,7 @@ def test_stopped_vm_finishes_frame_when_it_goes_on(wire):
     done = wire.rig.tx.used_idx
     data = take_all(wire.peer)
     assert wire.rig.tx.used_idx == done < len(frames)
-    wire.peer.settimeout(10)
+    wire.peer.settimeout(30)
     wire.rig.resume()
     expected = b"".join(map(framed, frames))
     assert data + read_exactly(wire.peer, len(expected) - len(data)) == expected
@@ -209,7 +209,7 @@ def test_server_takes_one_connection_after_the_other(tmp_path):
         assert not rig.device.link_up
         for name in (b"first", b"second"):
             with socket.socket(socket.AF_UNIX) as peer:
-                peer.settimeout(10)
+                peer.settimeout(30)
                 peer.connect(path)
                 rig.until(lambda: rig.device.link_up)
                 rig.fill(1)
@@ -228,7 +228,7 @@ def test_server_takes_one_connection_after_the_other(tmp_path):
 def test_client_reconnects_when_asked(tmp_path):
     path = str(tmp_path / "lan")
     with socket.socket(socket.AF_UNIX) as server:
-        server.settimeout(10)
+        server.settimeout(30)
         server.bind(path)
         server.listen(1)
         rig = NetRig(stream(addr_path=path, reconnect="1"))

@@ -53,7 +53,7 @@ class Tap:
         extra = {} if features is None else {"features": features}
         self.rig = NetRig(netdev, mq=mq, ioeventfd=ioeventfd, **extra)
         self.packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        self.packets.settimeout(10)
+        self.packets.settimeout(30)
         ip("addr", "add", "10.9.8.1/24", "dev", "t0")
         ip("neigh", "add", "10.9.8.2", "lladdr", MAC.hex(":"), "dev", "t0")
         if up:
@@ -141,7 +141,7 @@ def test_offloads_without_vnet_header_are_not_offered(make):
 def test_checksum_left_to_host_is_accepted_by_its_stack(make, mergeable):
     tap = make(features=without() if mergeable else without(n.F_MRG_RXBUF, 32))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-        receiver.settimeout(10)
+        receiver.settimeout(30)
         receiver.bind(("10.9.8.1", 0))
         data = udp_frame(tap, b"sum me up", receiver.getsockname()[1])
         tap.rig.transmit(data, header=vnet_header(NEEDS_CSUM, start=34, offset=6))
