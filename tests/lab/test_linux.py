@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian's stock kernel, unmodified, on the packaged definition ``linux``: all three devices at work."""
+
+import hashlib
+
+import lab_linux
+import pytest
+from conftest import MESSAGE, PAYLOAD
+
+DEVICES = ("virtio-serial-pci", "virtio-blk-pci", "virtio-net-pci")
+
+VARIANTS = {
+    "two CPUs": (2, {}),
+    "one CPU": (1, {}),
+    "legacy only": (2, {f"global.{device}.disable-modern": "on" for device in DEVICES}),
+    "modern only": (2, {f"global.{device}.disable-legacy": "on" for device in DEVICES}),
+    "ioeventfd off": (2, {f"global.{device}.ioeventfd": "off" for device in DEVICES[1:]}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stock_kernel_uses_disk_network_console_and_serial_port(boot_linux, stock_kernel, variant):
+    cpus, settings = VARIANTS[variant]
+
+    boot = boot_linux(cpus, **settings)
+
+    assert boot.status == 0, boot.console
+    assert f"lab: Linux {stock_kernel.version}, {cpus} cpus" in boot.console
+    for step in ("root", "files", "network", "serial"):
+        assert f"lab: ok {step}" in boot.console, boot.console
+    assert "lab: done" in boot.console
+    assert boot.echoed == MESSAGE
+    lab_linux.check_image(boot.image)
+    written = lab_linux.read_from_image(boot.image, "/data/written")
+    assert len(written) == 512 * 4096
+    assert lab_linux.read_from_image(boot.image, "/data/written.sum").split()[0].decode() == hashlib.sha256(written).hexdigest()
+    assert lab_linux.read_from_image(boot.image, "/data/download") == PAYLOAD
