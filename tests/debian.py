@@ -15,7 +15,6 @@ PACKAGES = {
     "qemu-system-common": "the lab's firmware",
     "seabios": "the lab's firmware",
     "busybox-static": "the lab's and the Linux guest's user space",
-    "cpio": "initramfs archives",
     "e2fsprogs": "the Linux guest's root file system",
     "passt": "netdev type user",
     "iproute2": "taps and network namespaces",

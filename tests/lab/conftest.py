@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import compileall
+import importlib.util
 import json
 import os
 import shutil
@@ -51,7 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def run_where_kvm_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], tuple[int, str]]:
+def run_where_kvm_is_complete(
+    tmp_path: Path, compiled: None, capsys: pytest.CaptureFixture[str]
+) -> Callable[[list[str]], tuple[int, str]]:
     """Run a command that finds ``tmp_path`` in place of ``{out}``; its exit status and output."""
 
     def run(command: list[str]) -> tuple[int, str]:
@@ -69,6 +73,15 @@ def run_where_kvm_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         return result.status, result.output
 
     return run
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """Byte code of everything: Python in the lab is slow, and what it compiled there would be lost."""
+    packages = ("qdevpy", "qdevpy_machine", "qdevpy_virtio_blk", "qdevpy_virtio_net", "qdevpy_virtio_console")
+    for spec in map(importlib.util.find_spec, packages):
+        assert spec is not None
+        compileall.compile_dir(str(spec.submodule_search_locations[0]), quiet=2)
 
 
 @pytest.fixture(scope="session")
