@@ -9,25 +9,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar
-
-import attrs
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from qdevpy.native.memory import GuestMemory
     from qdevpy.native.space import AddressSpace
 
 
-@attrs.frozen
-class MsiMessage:
+class MsiMessage(NamedTuple):
     """What an MSI writes: the address and data registers of a vector (PCI 3.0, 6.8.1)."""
 
     address: int
     data: int
 
 
-@attrs.frozen
-class IoEvent:
+class IoEvent(NamedTuple):
     """Where a write signals an eventfd instead of leaving the guest (KVM_IOEVENTFD).
 
     :ivar bus: ``"pio"`` or ``"mmio"``
@@ -126,8 +122,7 @@ class CpuAccelerator(Accelerator):
         """Return once no vCPU runs guest code or a device callback. Called WITHOUT the VM lock."""
 
 
-@attrs.frozen
-class BootState:
+class BootState(NamedTuple):
     """Registers of vCPU 0 at the guest's first instruction; what is not named is as after reset.
 
     :ivar mode: ``"real"`` (reset vector / firmware), ``"protected"`` (PVH: flat 32-bit, paging off) or
@@ -144,8 +139,7 @@ class BootState:
     gdt_limit: int = 0
 
 
-@attrs.frozen
-class StopReason:
+class StopReason(NamedTuple):
     """Why a vCPU stopped by itself: ``shutdown`` (triple fault) or ``crash`` with a message for the user."""
 
     kind: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import attrs
 
@@ -35,8 +35,7 @@ class Offload(enum.IntFlag):
     UFO = 16
 
 
-@attrs.frozen
-class Port:
+class Port(NamedTuple):
     """Where one queue pair's frames come from and go to.
 
     :ivar fd: the card makes its own duplicate

@@ -7,7 +7,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -15,8 +15,7 @@ from qdevpy.errors import GuestAddressError, QdevpyError
 from qdevpy.native.core import ffi, lib
 
 
-@attrs.frozen(eq=False)
-class RamRegion:
+class RamRegion(NamedTuple):
     """A contiguous piece of guest RAM.
 
     :ivar gpa: first guest-physical address

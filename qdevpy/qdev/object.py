@@ -34,7 +34,7 @@ class Object:
     def __init__(self, **values: Any) -> None:
         """Fields at their defaults, but for those named in VALUES.
 
-        :raises TypeError: no such field
+        :raises TypeError: no such field, or one without default is not given
         """
         fields = self.__dict__
         for field in attrs.fields(type(self)):
@@ -42,9 +42,11 @@ class Object:
             if field.init and field.name in values:
                 fields[field.name] = values.pop(field.name)
             elif isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-                fields[field.name] = default.factory()
+                fields[field.name] = default.factory(self) if default.takes_self else default.factory()
             elif default is not attrs.NOTHING:
                 fields[field.name] = default
+            elif field.init:
+                raise TypeError(f"{type(self).__name__} needs {field.name}")
         if values:
             raise TypeError(f"{type(self).__name__} has no {', '.join(values)} to begin with")
 

@@ -17,7 +17,7 @@ device. As QEMU's ``hw/core/qdev-properties.c``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
@@ -33,8 +33,7 @@ _KEY = "qdevpy.property"
 _FOUND = "_properties_by_name"
 
 
-@attrs.frozen
-class Property:
+class Property(NamedTuple):
     """One property of one device class.
 
     :ivar name: as users write it
@@ -204,6 +203,8 @@ def complete_class(cls: type[Any]) -> None:
     for base in cls.__bases__:
         if hasattr(base, "__attrs_attrs__"):
             complete_class(base)
+    if len(cls.__bases__) == 1 and all("ClassVar" in str(hint) for hint in vars(cls).get("__annotations__", {}).values()):
+        return  # it adds no field
     # no generated methods: compiling an __init__ for each class costs more than Object.__init__ ever does
     attrs.define(cls, slots=False, init=False, eq=False, repr=False, kw_only=True)
 

@@ -11,7 +11,7 @@ import enum
 import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@attrs.frozen
-class NativeHandler:
+class NativeHandler(NamedTuple):
     """The C side of a queue.
 
     :ivar ops: ``struct qd_queue_ops *``, a cffi pointer of any module, or its address

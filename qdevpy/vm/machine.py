@@ -17,9 +17,7 @@ import enum
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple
 
 from qdevpy.accel.base import CpuAccelerator, StopReason
 from qdevpy.errors import BackendError, RealizeError
@@ -49,8 +47,7 @@ class RunState(enum.Enum):
     CRASHED = "internal-error"
 
 
-@attrs.frozen
-class Ending:
+class Ending(NamedTuple):
     """How the machine ended.
 
     :ivar reason: for the user

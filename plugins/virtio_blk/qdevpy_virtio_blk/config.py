@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import struct
-
-import attrs
+from typing import NamedTuple
 
 # 5.2.3 Feature bits
 F_SEG_MAX = 2
@@ -25,8 +24,7 @@ WRITEBACK_OFFSET = 32
 _LAYOUT = struct.Struct("<QII HBB I BBHI BxH III II B3x")
 
 
-@attrs.frozen
-class Geometry:
+class Geometry(NamedTuple):
     """Cylinders, heads and sectors a track, for who still asks."""
 
     cylinders: int
@@ -39,8 +37,7 @@ class Geometry:
         return cls(min(max(capacity // (16 * 63), 2), 16383), 16, 63)
 
 
-@attrs.frozen(kw_only=True)
-class BlockConfig:
+class BlockConfig(NamedTuple):
     """``struct virtio_blk_config`` (5.2.4).
 
     :ivar capacity: in sectors of 512 bytes, like all that is called sectors

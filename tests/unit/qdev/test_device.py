@@ -323,3 +323,52 @@ def test_device_in_the_tree_has_its_properties_as_qemu_prints_them(shelf: Bus) -
         "    bus: d.0",
         "      type Shelf",
     ]
+
+
+# -- creation
+
+
+def test_object_takes_its_fields_by_name() -> None:
+    assert Lamp(id="a", watts=7).watts == 7
+
+
+def test_object_refuses_what_is_no_field() -> None:
+    with pytest.raises(TypeError, match="Lamp has no wats to begin with"):
+        Lamp(wats=7)
+    with pytest.raises(TypeError, match="has no log"):
+        Lamp(log=[])
+
+
+def test_field_without_default_must_be_given() -> None:
+    class Tagged(Lamp):
+        type_name: ClassVar[str] = "tagged"
+        tag: str = attrs.field()
+        later: int = attrs.field(init=False)
+
+    with pytest.raises(TypeError, match="Tagged needs tag"):
+        Tagged()
+    assert not hasattr(Tagged(tag="x"), "later")
+
+
+def test_default_may_depend_on_the_object() -> None:
+    class Named(Lamp):
+        type_name: ClassVar[str] = "named"
+        shout: str = attrs.field(default=attrs.Factory(lambda self: str(self.id).upper(), takes_self=True))
+
+    assert Named(id="a").shout == "A"
+
+
+def test_lists_of_two_objects_are_two() -> None:
+    assert Lamp().log is not Lamp().log
+
+
+def test_object_prints_as_its_label() -> None:
+    assert repr(Lamp(id="a")) == "<a (lamp)>"
+
+
+def test_class_without_fields_of_its_own_is_used_as_it_is() -> None:
+    class Plain(Lamp):
+        type_name: ClassVar[str] = "plain"
+
+    assert Plain(watts=9).watts == 9
+    assert properties_of(Plain) == properties_of(Lamp)
