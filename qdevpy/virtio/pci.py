@@ -14,7 +14,7 @@ Registers are in ``pci_legacy.py``, ``pci_modern.py`` and ``pci_window.py``, wha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
