@@ -51,7 +51,7 @@ class PCIBus(Bus):
                 f"addr {place(devfn)}: in use by {taken.label}; leave addr out, or choose another slot", device=device.label
             )
         self._check_functions(device, devfn)
-        device.devfn = devfn
+        device.devfn = device.addr = devfn
         self._functions[devfn] = device
 
     def _check_functions(self, device: PCIDevice, devfn: int) -> None:

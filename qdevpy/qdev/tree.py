@@ -31,28 +31,18 @@ def _format_bus(bus: Bus, level: int) -> Iterator[str]:
 
 def format_device(device: Device, level: int = 0) -> Iterator[str]:
     """The lines of one device and all below it."""
-    owners = list(device.property_owners())
-    yield f'{"  " * level}dev: {device.type_name}, id "{device.id or ""}"'
+    carrier = device.parent_bus.owner if device.parent_bus is not None else None
+    # what a transport carries has the transport's id for messages, and none of its own in QEMU's tree
+    identity = "" if carrier is not None and carrier.id == device.id else device.id
+    yield f'{"  " * level}dev: {device.type_name}, id "{identity or ""}"'
     yield from _format_properties(device, level + 1)
     yield from ("  " * (level + 1) + line for line in device.describe())
-    for behind in owners:
-        # what a transport carries is a device of its own on a bus of its own in QEMU's tree
-        if behind is not device and isinstance(behind, Device):
-            yield f"{'  ' * (level + 1)}bus: {behind.bus_type}"
-            yield f"{'  ' * (level + 1)}  type {behind.bus_type}"
-            yield f'{"  " * (level + 2)}dev: {_plain_name(behind)}, id ""'
-            yield from _format_properties(behind, level + 3)
-            yield from _format_children(behind, level + 3)
     yield from _format_children(device, level + 1)
 
 
 def _format_children(device: Device, level: int) -> Iterator[str]:
     for bus in device.child_buses:
         yield from _format_bus(bus, level)
-
-
-def _plain_name(device: Device) -> str:
-    return device.type_name or f"{getattr(device, 'base_name', type(device).__name__)}-device"
 
 
 def _format_properties(owner: Object, level: int) -> Iterator[str]:
