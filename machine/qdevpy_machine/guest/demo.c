@@ -76,10 +76,10 @@ static void visit(const struct pci_function *f)
     machine.broken++;
 }
 
-static void introduce(const char *name, unsigned number, const struct virtio *v)
+static void introduce(const char *name, const char *sort, unsigned number, const struct virtio *v)
 {
-    say("%s %u: 00:%02x.%u, %s, offers 0x%lx, uses 0x%lx, %u queues\n", name, number, v->pci.slot, v->pci.function,
-        v->modern ? "modern" : "legacy", v->offered, v->features, v->queue_count);
+    say("%s %u: virtio-%s at 00:%02x.%u, %s, offers 0x%lx, uses 0x%lx, %u queues\n", name, number, sort, v->pci.slot,
+        v->pci.function, v->modern ? "modern" : "legacy", v->offered, v->features, v->queue_count);
 }
 
 /* -- the console takes what is said */
@@ -113,16 +113,16 @@ static void check_devices(void)
     expect_count("disks", machine.disk_count);
     expect_count("nics", machine.nic_count);
     for (unsigned i = 0; i < machine.console_count; i++) {
-        introduce("console", i, &machine.consoles[i].virtio);
+        introduce("console", "console", i, &machine.consoles[i].virtio);
         if (i == 0)
             check_console(&machine.consoles[i]);
     }
     for (unsigned i = 0; i < machine.disk_count; i++) {
-        introduce("disk", i, &machine.disks[i].virtio);
+        introduce("disk", "blk", i, &machine.disks[i].virtio);
         check_disk(&machine.disks[i], i);
     }
     for (unsigned i = 0; i < machine.nic_count; i++) {
-        introduce("nic", i, &machine.nics[i].virtio);
+        introduce("nic", "net", i, &machine.nics[i].virtio);
         check_nic(&machine.nics[i], i);
     }
     if (machine.nic_count >= 2) {
