@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from qdevpy.plugin import hookimpl
 from qdevpy.qdev.device import Device
@@ -29,6 +29,7 @@ def qdevpy_devices() -> Iterable[type[Device]]:
 
 
 @hookimpl
-def qdevpy_definitions() -> Iterable[Path]:
+def qdevpy_definitions() -> Iterable[str]:
     """Every file in ``definitions``."""
-    return sorted((Path(__file__).parent / "definitions").glob("*.yaml"))
+    folder = os.path.join(os.path.dirname(__file__), "definitions")
+    return sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".yaml"))

@@ -67,7 +67,7 @@ def find_machine(name: str, registry: Registry) -> str:
     if os.path.exists(name) or os.sep in name or name.endswith((".yaml", ".yml")):
         return name
     try:
-        return str(registry.definition(name))
+        return registry.definition(name)
     except UnknownNameError:
         known = ", ".join(sorted(registry.definitions)) or "none"
         hint = did_you_mean(name, registry.definitions)

@@ -113,7 +113,7 @@ def machines(as_json: bool) -> None:
         name: {"description": board.description, "alias_of": None if board.type_name == name else board.type_name}
         for name, board in sorted(registry.boards.items())
     }
-    definitions = {name: str(path) for name, path in sorted(registry.definitions.items())}
+    definitions = dict(sorted(registry.definitions.items()))
     if as_json:
         print(json.dumps({"machines": boards, "definitions": definitions}, indent=2))
         return

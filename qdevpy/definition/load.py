@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, TypeVar
 
 from qdevpy.definition import problems as q
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 def load_definition(
-    path: str | Path,
+    path: str | PathLike[str],
     registry: Registry,
     *,
     text: str | None = None,
@@ -66,15 +66,15 @@ def load_definition(
     :raises DefinitionError: with every problem of the definition
     """
     problems = Problems()
-    definition = _load(str(path), registry, text, overrides, problems)
+    definition = _load(os.fspath(path), registry, text, overrides, problems)
     problems.check()
     return definition
 
 
-def check_file(path: str | Path, registry: Registry, overrides: Sequence[Override] = ()) -> list[Problem]:
+def check_file(path: str | PathLike[str], registry: Registry, overrides: Sequence[Override] = ()) -> list[Problem]:
     """Every problem of a definition, in the order of its lines; none: it is sound."""
     problems = Problems()
-    _load(str(path), registry, None, overrides, problems)
+    _load(os.fspath(path), registry, None, overrides, problems)
     return problems.in_order()
 
 

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def include_dir() -> Path:
     """Where the core's headers are, for the build scripts of plugins with C of their own."""
+    from pathlib import Path  # slow to import, and only build scripts ask
+
     return Path(__file__).parent / "include"

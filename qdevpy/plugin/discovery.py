@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 GROUP = "qdevpy"
@@ -67,9 +66,10 @@ def _scan(folder: str) -> Iterator[tuple[str, list[EntryPoint]]]:
         stem, extension = os.path.splitext(name)
         if extension not in (".dist-info", ".egg-info"):
             continue
-        info = Path(folder, name)
+        info = os.path.join(folder, name)
         try:
-            text = (info / "entry_points.txt").read_text(encoding="utf-8")
+            with open(os.path.join(info, "entry_points.txt"), encoding="utf-8") as file:
+                text = file.read()
         except (OSError, UnicodeDecodeError):
             continue
         if f"[{GROUP}]" in text:
@@ -77,11 +77,11 @@ def _scan(folder: str) -> Iterator[tuple[str, list[EntryPoint]]]:
             yield distribution, list(_parse(text, distribution))
 
 
-def _distribution_name(info: Path) -> str | None:
+def _distribution_name(info: str) -> str | None:
     """The name as its author spells it; the folder's is mangled."""
-    for metadata in (info / "METADATA", info / "PKG-INFO"):
+    for metadata in ("METADATA", "PKG-INFO"):
         try:
-            with metadata.open(encoding="utf-8") as lines:
+            with open(os.path.join(info, metadata), encoding="utf-8") as lines:
                 for line in lines:
                     if line.startswith("Name:"):
                         return line[5:].strip()
@@ -115,11 +115,11 @@ def _ask_importlib(folder: str) -> Iterator[tuple[str, list[EntryPoint]]]:
 
 def _source_tree_entry_points() -> list[EntryPoint]:
     """What pyproject.toml declares, for a source tree on ``sys.path`` that nobody installed."""
-    project = Path(__file__).parents[2] / "pyproject.toml"
-    if not project.is_file():
+    project = os.path.join(os.path.dirname(__file__), "..", "..", "pyproject.toml")
+    if not os.path.isfile(project):
         return []
     import tomllib
 
-    with project.open("rb") as file:
+    with open(project, "rb") as file:
         entries = tomllib.load(file).get("project", {}).get("entry-points", {}).get(GROUP, {})
     return [EntryPoint(name, value, OWN_DISTRIBUTION) for name, value in entries.items()]

@@ -7,9 +7,9 @@ distribution's name, and the others never notice.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -36,7 +36,7 @@ class Offer:
         self.devices: dict[str, DeviceType] = {}
         self.boards: dict[str, type[Board]] = {}
         self.netdevs: dict[str, type[Backend]] = {}
-        self.definitions: dict[str, Path] = {}
+        self.definitions: dict[str, str] = {}
 
 
 def load_plugins(entry_points: Iterable[EntryPoint] | None = None) -> Registry:
@@ -165,8 +165,9 @@ def _netdevs(offered: list[Any]) -> dict[str, type[Backend]]:
     return _by_name("qdevpy_netdevs", ((cls.type_name, cls) for cls in offered))
 
 
-def _definitions(offered: list[Any]) -> dict[str, Path]:
+def _definitions(offered: list[Any]) -> dict[str, str]:
     for path in offered:
-        if not isinstance(path, str | Path):
+        if not isinstance(path, str | os.PathLike):
             raise PluginError(f"qdevpy_definitions() offers {path!r}; expected paths")
-    return _by_name("qdevpy_definitions", ((Path(path).stem, Path(path)) for path in offered))
+    paths = [os.fspath(path) for path in offered]
+    return _by_name("qdevpy_definitions", ((os.path.splitext(os.path.basename(path))[0], path) for path in paths))

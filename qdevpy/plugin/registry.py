@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -123,7 +122,7 @@ class Registry:
         """
         return self._find("boards", self._known.boards, name, "machines")
 
-    def definition(self, name: str) -> Path:
+    def definition(self, name: str) -> str:
         """The file of a packaged definition.
 
         :raises UnknownNameError: no plugin offers it
@@ -161,7 +160,7 @@ class Registry:
         return MappingProxyType(self.load_all()._known.boards)
 
     @property
-    def definitions(self) -> Mapping[str, Path]:
+    def definitions(self) -> Mapping[str, str]:
         """All packaged definitions by name."""
         return MappingProxyType(self.load_all()._known.definitions)
 

@@ -18,7 +18,7 @@ whose functions are marked with :data:`hookimpl`::
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -54,6 +54,6 @@ def qdevpy_netdevs() -> Iterable[type[NetDev]]:
 
 
 @hookspec
-def qdevpy_definitions() -> Iterable[Path]:
+def qdevpy_definitions() -> Iterable[str | PathLike[str]]:
     """Machine definitions that ``qdevpy boot NAME`` finds by their file's stem."""
     raise NotImplementedError

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -59,6 +60,9 @@ def boot(
     with build_machine(definition, registry, accel=accel, no_reboot=no_reboot) as machine, ending_signals(machine):
         machine.reset()
         log.info("first guest instruction after %.1f ms of CPU time", time.process_time() * 1000)
+        # the program starts without garbage collection (qdevpy.cli); what exists by now lives as long as the machine
+        gc.freeze()
+        gc.enable()
         machine.start()
         ending = machine.run()
         if stats:
