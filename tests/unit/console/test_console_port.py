@@ -237,7 +237,7 @@ def test_paused_vm_gets_nothing_and_catches_up(guest, chardev, port):
     chardev.credit = 1
     assert not guest.send(5, b"xyz")
     guest.running = False
-    guest.device.vm_state_changed(False)
+    guest.bindings.vm_state_changed(False)
     chardev.give(100)
     chardev.type(b"in")
     chardev.set_open(False)
@@ -245,7 +245,7 @@ def test_paused_vm_gets_nothing_and_catches_up(guest, chardev, port):
     guest.loop.run_once(0)
     assert (guest.q[5].take(), guest.q[4].take(), guest.q[2].take()) == ([], [], [])
     guest.running = True
-    guest.device.vm_state_changed(True)
+    guest.bindings.vm_state_changed(True)
     guest.loop.run_once(0)
     assert (chardev.written, guest.q[5].take(), guest.q[4].take()) == (b"xyz", [b""], [b"in"])
     assert guest.messages() == [(1, OPEN, 0), (1, OPEN, 1)]
@@ -255,10 +255,10 @@ def test_closed_while_paused_discards_when_the_vm_goes_on(guest, chardev, port):
     chardev.credit = 0
     assert not guest.send(5, b"gone")
     guest.running = False
-    guest.device.vm_state_changed(False)
+    guest.bindings.vm_state_changed(False)
     chardev.set_open(False)
     guest.running = True
-    guest.device.vm_state_changed(True)
+    guest.bindings.vm_state_changed(True)
     guest.loop.run_once(0)
     assert guest.q[5].take() == [b""]
 
