@@ -79,11 +79,19 @@ def group(ctx: click.Context, verbose: bool, debug: bool) -> None:
     set_log_level(verbose, debug)
 
 
+def open_missing_streams() -> None:
+    """Have descriptors 0, 1 and 2 be something: whoever closed one would else find a device's file there."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line.
 
     :returns: the exit status
     """
+    open_missing_streams()
     try:
         status: Any = group.main(args, prog_name="qdevpy", standalone_mode=False)
         sys.stdout.flush()

@@ -120,6 +120,12 @@ def test_ctrl_a_x_ends_and_the_terminal_is_as_before(machine):
     child.close()
 
 
+def test_closed_standard_input_is_no_input(machine):
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", *machine(SAY_UP + POWER_OFF)]
+    done = subprocess.run(command, env=machine.environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "up"), done.stderr
+
+
 def test_kernel_that_is_none_is_refused_by_name(machine, tmp_path):
     command = machine(POWER_OFF)
     (tmp_path / "kernel").write_bytes(b"#!/bin/sh\n" * 100)
