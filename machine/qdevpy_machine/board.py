@@ -28,6 +28,11 @@ class PC(Board):
     aliases: ClassVar[Sequence[str]] = ("pc-i440fx-7.2", "pc-7.2")
     description: ClassVar[str] = "PC with Intel 440FX and PIIX chips"
     buses: ClassVar[Mapping[str, str]] = {"pci.0": "PCI", "isa.0": "ISA"}
+    chips: ClassVar[Mapping[tuple[str, int], str]] = {
+        ("pci.0", 0x00): "i440FX",
+        ("pci.0", 0x08): "PIIX3",
+        ("pci.0", 0x0B): "PIIX4_PM",
+    }
     max_cpus: ClassVar[int] = 64
 
     def add_memory(self, machine: Machine) -> None:

@@ -25,7 +25,8 @@ def check_entries(definition: MachineDefinition, board: type[Board] | None, regi
     _check_ids(definition, problems)
     _check_references(definition, devices, problems)
     buses = _Buses(board, registry, problems)
-    slots: dict[tuple[str, int], tuple[str, Position]] = {}
+    chips = board.chips.items() if board is not None else ()
+    slots: dict[tuple[str, int], tuple[str, Position | None]] = {place: (f"{chip} of the board", None) for place, chip in chips}
     for entry, kind in devices:
         bus = buses.bus_of(entry, kind)
         _check_slot(entry, kind, bus, slots, problems)
@@ -100,7 +101,7 @@ def _check_slot(
     entry: DeviceDefinition,
     kind: DeviceType,
     bus: str | None,
-    slots: dict[tuple[str, int], tuple[str, Position]],
+    slots: dict[tuple[str, int], tuple[str, Position | None]],
     problems: Problems,
 ) -> None:
     """Explicit addresses only; the bus hands out the others around them."""
@@ -109,9 +110,9 @@ def _check_slot(
         if bus is None or declared is None or not isinstance(declared.kind, PciDevfn):
             continue
         devfn = declared.kind.parse(value.given)
-        first = slots.setdefault((bus, devfn), (_label(entry), value.position))
-        if first[1] != value.position:
-            taken = f"{first[0]} in {_place(first[1], value.position)}"
+        owner, place = slots.setdefault((bus, devfn), (_label(entry), value.position))
+        if place != value.position:
+            taken = f"{owner} in {_place(place, value.position)}" if place else owner
             message = f"{_label(entry)}: {name}: slot {declared.kind.format(devfn)} of {bus} is taken by {taken}"
             problems.add(q.SLOT_TAKEN, message, value.position)
 

@@ -15,11 +15,13 @@ class Bus:
     """A bus with its children in the order they were plugged.
 
     :cvar bus_type: QEMU's name of the sort (``PCI``)
+    :cvar type_name: QEMU's name of the type, where it is not that of the sort (``virtio-pci-bus``)
     :param name: unique in the machine (``pci.0``, ``vser0.0``)
     :param owner: the device that offers it; None for the machine's main bus
     """
 
     bus_type: ClassVar[str] = "System"
+    type_name: ClassVar[str] = ""
 
     def __init__(self, name: str, owner: Device | None = None) -> None:
         self.name = name

@@ -24,7 +24,7 @@ def format_tree(buses: Iterable[Bus]) -> Iterator[str]:
 def _format_bus(bus: Bus, level: int) -> Iterator[str]:
     indent = "  " * level
     yield f"{indent}bus: {bus.name}"
-    yield f"{indent}  type {bus.bus_type}"
+    yield f"{indent}  type {bus.type_name or bus.bus_type}"
     for child in bus.children:
         yield from format_device(child, level + 1)
 

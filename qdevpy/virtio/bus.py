@@ -12,3 +12,4 @@ class VirtIOBus(Bus):
     """Holds one device."""
 
     bus_type: ClassVar[str] = "virtio-bus"
+    type_name: ClassVar[str] = "virtio-pci-bus"

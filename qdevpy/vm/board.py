@@ -18,6 +18,7 @@ class Board(ABC):
     :cvar type_name: machine type in definitions (``pc``)
     :cvar aliases: other names of it (``pc-i440fx-7.2``)
     :cvar buses: the buses it builds, name -> sort (``{"pci.0": "PCI"}``); definitions are checked against them
+    :cvar chips: what sits at a fixed place, ``(bus, devfn) -> type``; definitions are checked against them
     :cvar compat: defaults that this version changes: ``(device type, property, text)``
     """
 
@@ -25,6 +26,7 @@ class Board(ABC):
     aliases: ClassVar[Sequence[str]] = ()
     description: ClassVar[str] = ""
     buses: ClassVar[Mapping[str, str]] = {}
+    chips: ClassVar[Mapping[tuple[str, int], str]] = {}
     compat: ClassVar[Sequence[tuple[str, str, str]]] = ()
     max_memory: ClassVar[int] = 1 << 40
     max_cpus: ClassVar[int] = 64

@@ -42,6 +42,7 @@ class Pc(Board):
     type_name: ClassVar[str] = "pc"
     aliases = ("pc-1.0",)
     buses: ClassVar[dict[str, str]] = {"pci.0": "PCI", "isa.0": "ISA"}
+    chips: ClassVar[dict[tuple[str, int], str]] = {("pci.0", 0x08): "PIIX3"}
     max_memory = 64 << 30
     max_cpus = 8
 

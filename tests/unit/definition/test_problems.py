@@ -198,6 +198,10 @@ CASES = {
         "devices:\n- virtio-blk-pci: {addr: 0x4, id: d}\n- virtio-net-pci: {addr: 4.0, bus: pci.0}",
         "m.yaml:3:26: error[Q404]: virtio-net-pci: addr: slot 04.0 of pci.0 is taken by d (virtio-blk-pci) in line 2",
     ),
+    "slot of the board": (
+        "devices: [virtio-net-pci: {addr: 1}]",
+        "m.yaml:1:34: error[Q404]: virtio-net-pci: addr: slot 01.0 of pci.0 is taken by PIIX3 of the board",
+    ),
     "wrong bus": (
         "devices: [virtio-net-pci: {bus: isa.0}]",
         "m.yaml:1:33: error[Q405]: virtio-net-pci: plugs into a bus of type PCI, and 'isa.0' is of type ISA",
