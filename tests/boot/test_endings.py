@@ -9,7 +9,7 @@ import termios
 
 import pexpect
 import pytest
-from tiny_kernel import BAD_INSTRUCTION, HANG, POWER_OFF, TRIPLE_FAULT, count_boots_then, out8, out16, pvh_kernel
+from tiny_kernel import BAD_INSTRUCTION, HANG, POWER_OFF, TRIPLE_FAULT, count_boots_then, elf64_kernel, out8, out16, pvh_kernel
 
 pytestmark = [
     pytest.mark.kvm,
@@ -118,6 +118,15 @@ def test_ctrl_a_x_ends_and_the_terminal_is_as_before(machine):
     child.sendline("exit")
     child.expect(pexpect.EOF)
     child.close()
+
+
+def test_elf_kernel_without_a_note_is_entered_in_64_bit_mode(machine, tmp_path):
+    command = machine(HANG)
+    # movabs rax, '6': in 32-bit mode the same bytes are dec eax; mov eax, '6'; add [eax], al, twice
+    letter = b"\x48\xb8" + bytes([ord("6")]) + bytes(7)
+    (tmp_path / "kernel").write_bytes(elf64_kernel(letter + b"\x66\xba\xf8\x03\xee" + POWER_OFF))
+    done = subprocess.run(command, env=machine.environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "6"), done.stderr
 
 
 def test_closed_standard_input_is_no_input(machine):

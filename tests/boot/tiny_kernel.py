@@ -20,6 +20,13 @@ def pvh_kernel(code: bytes) -> bytes:
     return elf + load + notes + note + code
 
 
+def elf64_kernel(code: bytes) -> bytes:
+    """An ELF executable without a note: entered at 1 MiB in 64-bit mode, as Linux's vmlinux is."""
+    elf = struct.pack("<4sBBBB8xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 0, 2, 62, 1, LOAD, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 5, 64 + 56, LOAD, LOAD, len(code), len(code), 0)
+    return elf + load + code
+
+
 def out8(port: int, value: int) -> bytes:
     """mov dx, PORT; mov al, VALUE; out dx, al"""
     return b"\x66\xba" + struct.pack("<H", port) + b"\xb0" + bytes([value]) + b"\xee"
