@@ -52,6 +52,7 @@ COMMON, ISR, DEVICE, NOTIFY = 0x0000, 0x1000, 0x2000, 0x3000
 NOTIFY_MULTIPLIER = 4
 PAGE = 0x1000
 VENDOR_CAPABILITY = 0x09
+DISABLE_LEGACY = "leave out the legacy registers; auto: where the device never had any"
 #: why ``ioeventfd`` cannot be set on a device whose class forbids it
 FORBIDDEN = (
     "property 'ioeventfd' is not available: this device's driver waits for a kick to have been served, so kicks are "
@@ -76,7 +77,7 @@ class VirtIOPCI(PCIDevice):
     vectors: int | None = prop.uint32(
         None, maximum=MAX_VECTORS, help="MSI-X vectors; 0: no MSI-X; default: one a queue and one for config changes"
     )
-    disable_legacy: str = prop.on_off_auto("auto", help="leave out the legacy registers; auto: where the device never had any")
+    disable_legacy: str = prop.on_off_auto("auto", help=DISABLE_LEGACY)
     disable_modern: bool = prop.boolean(False, help="leave out the modern registers")
     page_per_vq: bool = prop.boolean(False, help="give each queue's notify register a page of its own")
     modern_pio_notify: bool = prop.boolean(False, help="offer the modern notify register in I/O space, too")

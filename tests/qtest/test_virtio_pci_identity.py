@@ -27,6 +27,11 @@ def test_class_without_a_legacy_past_has_no_transitional_type():
     assert list(types_of(ModernOnlyDevice)) == ["young-pci", "young-pci-non-transitional"]
 
 
+def test_each_type_shows_its_own_default_of_disable_legacy():
+    shown = {name: kind.properties["disable-legacy"].default for name, kind in types_of(NullDevice).items()}
+    assert list(shown.values()) == ["auto", "off", "on"]
+
+
 @pytest.mark.parametrize(
     ("variant", "properties", "device_id", "revision", "bars"),
     [
