@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qdevpy.definition.cache import parse_cached
 from qdevpy.definition.load import load_definition
 from qdevpy.definition.source import Override
 from qdevpy.errors import UnknownNameError, did_you_mean
@@ -83,7 +84,7 @@ def read_machine(name: str, registry: Registry, settings: Iterable[str], **optio
     :raises DefinitionError: every problem of it
     """
     overrides = make_overrides(settings, **{"kernel": None, "initrd": None, "append": None, "accel": None, **options})
-    return load_definition(find_machine(name, registry), registry, overrides=overrides)
+    return load_definition(find_machine(name, registry), registry, overrides=overrides, parse=parse_cached)
 
 
 def warn_of_broken(registry: Registry) -> None:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from qdevpy.definition import problems as q
 from qdevpy.definition.model import Position, Value
+from qdevpy.definition.nodes import Map, Text, describe
 from qdevpy.definition.problems import Problems
 from qdevpy.definition.source import resolve_path
-from qdevpy.definition.syntax import Map, Text, describe
 from qdevpy.errors import did_you_mean
 from qdevpy.qdev.device import Notification
 from qdevpy.qdev.kinds import Path

@@ -72,8 +72,8 @@ class Problems:
         if problem not in self._found:
             self._found.append(problem)
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    def __len__(self) -> int:
+        return len(self._found)
 
     def in_order(self) -> list[Problem]:
         """By file, in the order files first went wrong, then by line and column."""

@@ -7,13 +7,13 @@ A node's position says which file it stands in, and so what a relative path in i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from qdevpy.definition import problems as q
 from qdevpy.definition.model import Position
+from qdevpy.definition.nodes import List, Map, Node, Text, describe
 from qdevpy.definition.problems import Problems
-from qdevpy.definition.syntax import List, Map, Node, Text, describe, parse_yaml
 from qdevpy.errors import did_you_mean
 
 #: longest file that is taken for a definition, in bytes
@@ -22,6 +22,10 @@ MAX_FILE = 1 << 20
 #: sections whose entries have names, ``SECTION.NAME.OPTION`` for ``--set``
 NAMED_SECTIONS = ("drives", "netdevs", "chardevs", "objects")
 SCALAR_KEYS = ("machine", "accel", "memory", "cpus")
+
+
+#: text, file name for positions, problems -> the root node
+Parse: TypeAlias = Callable[[str, str, Problems], Node | None]
 
 
 class Override(NamedTuple):
@@ -77,18 +81,23 @@ def read_text(path: str, position: Position, problems: Problems) -> str | None:
         return None
 
 
-def read_tree(path: str, problems: Problems, text: str | None = None) -> Map:
+def read_tree(path: str, problems: Problems, text: str | None = None, *, parse: Parse | None = None) -> Map:
     """The file's tree, with what it includes merged in.
 
     :param text: the content, where it does not come from the file
+    :param parse: instead of :func:`.syntax.parse_yaml`
     """
     if text is None:
         text = read_text(path, Position(path), problems)
-    return _tree(path, text, (os.path.realpath(path),), problems)
+    if parse is None:
+        from qdevpy.definition.syntax import parse_yaml
+
+        parse = parse_yaml
+    return _tree(path, text, (os.path.realpath(path),), problems, parse)
 
 
-def _tree(path: str, text: str | None, chain: tuple[str, ...], problems: Problems) -> Map:
-    root = parse_yaml(text, path, problems) if text is not None else None
+def _tree(path: str, text: str | None, chain: tuple[str, ...], problems: Problems, parse: Parse) -> Map:
+    root = parse(text, path, problems) if text is not None else None
     empty = Map({}, Position(path, 1, 1))
     if root is None or (isinstance(root, Text) and root.is_null):
         return empty
@@ -97,7 +106,7 @@ def _tree(path: str, text: str | None, chain: tuple[str, ...], problems: Problem
         return empty
     merged = empty
     for entry in _include_entries(root, problems):
-        merged = merge(merged, _included(entry, chain, problems))
+        merged = merge(merged, _included(entry, chain, problems, parse))
     without = {name: pair for name, pair in root.entries.items() if name != "include"}
     return merge(merged, Map(without, root.position))
 
@@ -113,14 +122,14 @@ def _include_entries(root: Map, problems: Problems) -> Iterable[Text]:
             problems.add(q.WRONG_TYPE, f"include: expected a file or a list of files, found {describe(item)}", item.position)
 
 
-def _included(entry: Text, chain: tuple[str, ...], problems: Problems) -> Map:
+def _included(entry: Text, chain: tuple[str, ...], problems: Problems, parse: Parse) -> Map:
     path = resolve_path(entry.text, entry.position)
     real = os.path.realpath(path) if "\0" not in path else path
     if real in chain:
         way = " -> ".join(os.path.basename(link) for link in (*chain[chain.index(real) :], real))
         problems.add(q.INCLUDE_CYCLE, f"include goes round in a circle: {way}", entry.position)
         return Map({}, entry.position)
-    return _tree(path, read_text(path, entry.position, problems), (*chain, real), problems)
+    return _tree(path, read_text(path, entry.position, problems), (*chain, real), problems, parse)
 
 
 def merge(below: Map, above: Map, top: bool = True) -> Map:

@@ -8,7 +8,7 @@ them. Building from events also takes two thirds of the time that composing take
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError
@@ -16,56 +16,14 @@ from ruamel.yaml.reader import ReaderError
 
 from qdevpy.definition import problems as q
 from qdevpy.definition.model import Position
+from qdevpy.definition.nodes import List, Map, Node, Text, describe
 from qdevpy.definition.problems import Problems
 
 #: nesting that no definition needs; keeps a hostile file from exhausting the stack of those who walk it
 MAX_DEPTH = 16
 
 
-class Text(NamedTuple):
-    """A scalar.
-
-    :ivar is_null: nothing was written, or ``~``; ``null`` is a word, the type of a back end
-    """
-
-    text: str
-    position: Position
-    is_null: bool = False
-
-
-class Map(NamedTuple):
-    """A mapping, in the order written."""
-
-    entries: dict[str, tuple[Text, Any]]
-    position: Position
-
-    def get(self, key: str) -> Node | None:
-        """The value of a key, or None."""
-        found: Node | None = self.entries.get(key, (None, None))[1]
-        return found
-
-
-class List(NamedTuple):
-    """A sequence."""
-
-    items: list[Any]
-    position: Position
-
-
-Node: TypeAlias = Text | Map | List
-
 _CORE_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "map", "seq", "int", "bool", "float", "null")}
-
-
-def describe(node: Node) -> str:
-    """What a node is, for messages."""
-    match node:
-        case Map():
-            return "a map"
-        case List():
-            return "a list"
-        case _:
-            return "nothing" if node.is_null else f"'{node.text}'"
 
 
 def parse_yaml(text: str, file: str, problems: Problems) -> Node | None:

@@ -16,6 +16,7 @@ from qdevpy.cli.app import run
 def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Program]:
     """Runs a command line in an empty folder, with what ``definition_parts`` offers for plugins."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     registry = registry_of_parts(monkeypatch)
     for module in ("boot", "listing", "doctor"):
         monkeypatch.setattr(f"qdevpy.cli.{module}.load_plugins", lambda: registry)
