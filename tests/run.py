@@ -38,20 +38,23 @@ STAGES: dict[str, list[list[str]]] = {
 
 def run(stage: str, commands: list[list[str]]) -> tuple[bool, str]:
     """Run one stage, its output passed on; success and the last line that a test runner summed up with."""
-    summary = ""
+    summaries, failures = [], []
     for command in commands:
         print(f"\n=== {stage}: {' '.join(command[2:])}", flush=True)
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
         assert process.stdout is not None
+        summary = ""
         for line in process.stdout:
             print(line, end="", flush=True)
-            if re.search(r"\b\d+ (passed|failed|error|skipped)|Success:|All checks|TOTAL|Found \d+", line):
+            if re.search(r"\b\d+ (passed|failed|error|skipped)|Success:|All checks|TOTAL|Found \d+|reformatted", line):
                 summary = line.strip().strip("= ")
         if process.wait() != 0:
-            return False, f"{command[2]}: exit {process.returncode}; {summary}"
-    return True, summary
+            failures.append(f"{command[2]}: exit {process.returncode}")
+        if summary:
+            summaries.append(summary)
+    return not failures, "; ".join(failures + summaries)
 
 
 def main() -> int:
