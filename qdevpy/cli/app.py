@@ -99,6 +99,7 @@ def run(args: Sequence[str] | None = None) -> int:
         # problems in a definition begin with their place, as a compiler's do
         placed = isinstance(error, DefinitionError | LocatedError)
         print(error if placed else f"qdevpy: error: {error}", file=sys.stderr)
+        logging.getLogger(__name__).debug("where it was raised:", exc_info=True)
         return 1
     except click.ClickException as error:
         error.show()

@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 
 import pytest
 
+from qdevpy.backend.base import Backend
 from qdevpy.errors import UnknownNameError
 from qdevpy.plugin import hookimpl
 from qdevpy.plugin.discovery import EntryPoint
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.plugin.registry import Registry
 from qdevpy.qdev.device import Device
+from qdevpy.virtio.device import VirtIODevice
 from qdevpy.vm.board import Board
 
 
@@ -217,3 +219,52 @@ def test_backend_type_far_from_all_lists_them() -> None:
 
 def test_iothread_is_an_object_type() -> None:
     assert load_plugins([]).backends("objects")["iothread"].type_name == "iothread"
+
+
+class Carrier(Backend):
+    type_name: ClassVar[str] = "pigeon"
+    section: ClassVar[str] = "netdevs"
+
+
+class Tap(Carrier):
+    type_name: ClassVar[str] = "tap"
+
+
+def test_netdev_type_of_a_plugin_is_found_beside_the_built_in_ones(install: Install) -> None:
+    registry = load_plugins([install("parts", qdevpy_netdevs=returning([Carrier]))])
+
+    assert registry.backend_type("netdevs", "pigeon") is Carrier
+    assert {"pigeon", "tap", "null"} <= set(registry.backend_names("netdevs"))
+
+
+def test_netdev_type_that_is_built_in_cannot_be_replaced(install: Install) -> None:
+    registry = load_plugins([install("parts", qdevpy_netdevs=returning([Tap]))])
+
+    assert "offers netdev type 'tap', which is built in; choose another name" in messages(registry)[0]
+
+
+def test_virtio_device_class_that_cannot_be_offered_is_its_plugins_fault(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(VirtIODevice):
+        base_name: ClassVar[str] = "virtio-odd"
+
+    def fail(*args: Any) -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr("qdevpy.virtio.pci_types.device_types_for", fail)
+    registry = load_plugins([install("parts", qdevpy_devices=returning([Odd]))])
+
+    assert "device class Odd: KeyError: 'odd'" in messages(registry)[0]
+
+
+def test_virtio_device_class_is_offered_on_its_transports(install: Install) -> None:
+    class Echo(VirtIODevice):
+        base_name: ClassVar[str] = "virtio-echo"
+        description: ClassVar[str] = "an echo"
+        device_id: ClassVar[int] = 42
+
+    registry = load_plugins([install("parts", qdevpy_devices=returning([Echo]))])
+
+    assert set(registry.device_types) == {"virtio-echo-pci", "virtio-echo-pci-non-transitional"}
+    assert "ioeventfd" in registry.device_type("virtio-echo-pci").properties
