@@ -39,6 +39,9 @@ MSRS = (
     *(0x11, 0x12, *range(0x4B564D00, 0x4B564D09)),
 )
 
+#: MTRRdefType as firmware leaves it: on, everything write-back; Linux uses no page attribute table while MTRRs are off
+MTRR_WRITE_BACK = (0x2FF, 0, 0x806)
+
 SYSTEM_EVENTS = {1: "shutdown", 2: "reset", 3: "crash"}
 
 
@@ -84,6 +87,8 @@ class VCpu:
     def set_boot_state(self, state: BootState) -> None:
         """Go to a state that firmware or a boot loader would leave behind."""
         self._fresh = False
+        if state.mode != "real":
+            api.ioctl_write(self.fd, api.SET_MSRS, api.MSRS_HEAD.pack(1, 0) + api.MSR_ENTRY.pack(*MTRR_WRITE_BACK))
         api.ioctl_write(self.fd, api.SET_SREGS, registers.sregs(state, self._power_on[0][1]))
         api.ioctl_write(self.fd, api.SET_REGS, registers.regs(state))
 
