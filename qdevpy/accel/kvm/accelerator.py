@@ -273,6 +273,9 @@ class KVMAccelerator(CpuAccelerator):
 
     def set_boot_state(self, state: BootState) -> None:
         """Put vCPU 0 at the boot state; the others wait for SIPI, as they do after reset."""
+        if state.mode != "real":  # in real mode it is firmware that starts, and does this
+            for vcpu in self.vcpus:
+                vcpu.enable_mtrrs()
         self.vcpus[0].set_boot_state(state)
 
     def reset_vcpus(self) -> None:

@@ -87,10 +87,13 @@ class VCpu:
     def set_boot_state(self, state: BootState) -> None:
         """Go to a state that firmware or a boot loader would leave behind."""
         self._fresh = False
-        if state.mode != "real":
-            api.ioctl_write(self.fd, api.SET_MSRS, api.MSRS_HEAD.pack(1, 0) + api.MSR_ENTRY.pack(*MTRR_WRITE_BACK))
         api.ioctl_write(self.fd, api.SET_SREGS, registers.sregs(state, self._power_on[0][1]))
         api.ioctl_write(self.fd, api.SET_REGS, registers.regs(state))
+
+    def enable_mtrrs(self) -> None:
+        """Memory types as firmware leaves them on every processor."""
+        self._fresh = False
+        api.ioctl_write(self.fd, api.SET_MSRS, api.MSRS_HEAD.pack(1, 0) + api.MSR_ENTRY.pack(*MTRR_WRITE_BACK))
 
     def _read_msrs(self) -> bytes:
         """``struct kvm_msrs`` with the values of those that this host has."""
