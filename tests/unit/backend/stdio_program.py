@@ -50,6 +50,7 @@ def main(way, *options):
     user.send(f"ready {way} {flags()}\r\n".encode())
     if way == "flood":
         user.send(b"0123456789abcdef" * 65536)
+        print("output waits" if chardev._waiting else "all is sent already", file=sys.stderr, flush=True)
         host.until(lambda: not chardev._waiting and user.writable, timeout=60)
         host.request_shutdown("all sent")
     if way == "exit":

@@ -180,9 +180,13 @@ def test_pipe_with_mux_on_takes_commands():
 
 
 def test_slow_reader_gets_everything():
-    program = subprocess.Popen([sys.executable, PROGRAM, "flood"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    program = subprocess.Popen(
+        [sys.executable, PROGRAM, "flood"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert program.stderr.readline() == b"output waits\n"
     got = program.stdout.read()
     program.stdout.close()
+    program.stderr.close()
     assert program.wait(30) == 0
     assert got.endswith(b"0123456789abcdef" * 65536)
 
@@ -190,11 +194,15 @@ def test_slow_reader_gets_everything():
 def test_output_to_a_socket():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        program = subprocess.Popen([sys.executable, PROGRAM, "flood"], stdin=subprocess.DEVNULL, stdout=theirs)
+        program = subprocess.Popen(
+            [sys.executable, PROGRAM, "flood"], stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE
+        )
         theirs.close()
+        assert program.stderr.readline() == b"output waits\n"
         got = b""
         while chunk := ours.recv(1 << 16):
             got += chunk
+        program.stderr.close()
         assert program.wait(30) == 0
         assert got.endswith(b"0123456789abcdef" * 65536)
 
