@@ -19,7 +19,6 @@ PACKAGES = {
     "passt": "netdev type user",
     "iproute2": "taps and network namespaces",
     "liburing-dev": "aio=io_uring",
-    "libclang-rt-14-dev": "sanitizer runtimes",
     "acpica-tools": "reading our ACPI tables back",
 }
 
