@@ -13,6 +13,7 @@ PACKAGES = {
     "gcc": "the C core",
     "qemu-system-x86": "the lab, and the demo guest under QEMU",
     "qemu-system-common": "the lab's firmware",
+    "qemu-utils": "that QEMU respects our locks on images",
     "seabios": "the lab's firmware",
     "busybox-static": "the lab's and the Linux guest's user space",
     "e2fsprogs": "the Linux guest's root file system",

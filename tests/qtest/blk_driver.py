@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,8 +36,25 @@ ENGINES = [
     pytest.param("io_uring", marks=pytest.mark.skipif(lib.blk_uring_probe() != 0, reason="no io_uring here")),
 ]
 
+PF_IO_WORKER = 0x10  # <linux/sched.h>
+
 RAM = 16 << 20
 RINGS, RING_BYTES, BUFFERS = 0x1000, 0x10000, 0x100000
+
+
+def is_io_worker(task: Path) -> bool:
+    """Whether a thread is the kernel's own for io_uring, by its flag: its name ("iou-wrk-...") it has only once it has run."""
+    _, _, fields = (task / "stat").read_text().rpartition(")")
+    return bool(int(fields.split()[6]) & PF_IO_WORKER)
+
+
+def resources() -> tuple[int, int]:
+    """Descriptors and threads of this process, without the kernel's own for io_uring, which end some time after the ring."""
+    threads = 0
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            threads += not is_io_worker(task)
+    return len(os.listdir("/proc/self/fd")), threads
 
 
 @attrs.define

@@ -9,12 +9,12 @@ import resource
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from blk_driver import DISCARD, ENGINES, FLUSH, IN, IOERR, NOT_WRITTEN, OK, OUT, VERSION_1, WRITE_ZEROES, BlkRig, Ring
+from blk_driver import DISCARD, ENGINES, FLUSH, IN, IOERR, NOT_WRITTEN, OK, OUT, VERSION_1, WRITE_ZEROES, BlkRig, Ring, resources
 
 from qdevpy.virtio import defs
 from qdevpy_virtio_blk import config
@@ -239,15 +239,6 @@ def test_same_chain_offered_forever_is_served_and_stops(make: MakeRig) -> None:
 
 
 # -- reset in the middle
-
-
-def resources() -> tuple[int, int]:
-    """Descriptors and threads, without the kernel's own for io_uring, which end some time after the ring."""
-    names = []
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):
-            names.append((task / "comm").read_text())
-    return len(os.listdir("/proc/self/fd")), sum(not name.startswith("iou-") for name in names)
 
 
 @pytest.mark.parametrize("ioeventfd", [True, False])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blk_driver import DISCARD, ENGINES, FLUSH, GET_ID, IN, IOERR, OK, OUT, UNSUPP, WRITE_ZEROES
+from blk_driver import DISCARD, ENGINES, FLUSH, GET_ID, IN, IOERR, OK, OUT, UNSUPP, WRITE_ZEROES, resources
 
 from qdevpy.backend.drive import Drive
 from qdevpy.pci import config as pci_config
@@ -234,12 +234,6 @@ def fill(driver: PCIDriver) -> list[tuple[DriverQueue, int]]:
                 heads.append((queue, queue.add([header(IN, 64 * i)], [16384, 1])))
         queue.kick()
     return heads
-
-
-def resources() -> tuple[int, int]:
-    """Descriptors and threads of this process; the kernel's own for io_uring go later and do not count."""
-    names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir() if (task / "comm").exists()]
-    return len(os.listdir("/proc/self/fd")), sum(not name.startswith("iou-") for name in names)
 
 
 def test_reset_under_load_loses_no_descriptor_and_no_thread(machine: FakeMachine, plug: Plug, interface: type[PCIDriver]) -> None:
