@@ -2,6 +2,7 @@
 """How a machine ends: each way with its exit status and message, the terminal as before, and nothing left behind."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -118,6 +119,44 @@ def test_ctrl_a_x_ends_and_the_terminal_is_as_before(machine):
     child.sendline("exit")
     child.expect(pexpect.EOF)
     child.close()
+
+
+ENDINGS = {
+    "power-off": (SAY_UP + POWER_OFF, (), None, 0),
+    "reset": (SAY_UP + RESETS["port 0xcf9"], ("--no-reboot",), None, 0),
+    "triple fault": (SAY_UP + RESETS["triple fault"], ("--no-reboot",), None, 0),
+    "debug exit": (SAY_UP + out8(0x501, 1) + HANG, (), None, 3),
+    "emulation failure": (SAY_UP + BAD_INSTRUCTION + HANG, (), None, 1),
+    "SIGTERM": (SAY_UP + HANG, (), signal.SIGTERM, 0),
+    "SIGHUP": (SAY_UP + HANG, (), signal.SIGHUP, 0),
+}
+
+
+def read_up_to(terminal, what):
+    """Read from TERMINAL until WHAT has come."""
+    got = b""
+    while what not in got:
+        got += os.read(terminal, 4096)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_ending_leaves_the_terminal_as_it_was(machine, ending):
+    code, options, number, status = ENDINGS[ending]
+    ours, theirs = pty.openpty()
+    try:
+        before = termios.tcgetattr(theirs)
+        process = subprocess.Popen(
+            machine(code, *options), env=machine.environment, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL
+        )
+        read_up_to(ours, b"up")
+        if number is not None:
+            assert termios.tcgetattr(theirs) != before
+            process.send_signal(number)
+        assert process.wait(30) == status
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_elf_kernel_without_a_note_is_entered_in_64_bit_mode(machine, tmp_path):

@@ -22,7 +22,7 @@ from qdevpy.native.vdev import VDev
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.path.exists("/dev/kvm"), reason="no /dev/kvm"),
+    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
 ]
 
 CODE, RESULT, HANDLER, GDT, IDTR, IDT, AP_CODE = 0x1000, 0x3000, 0x4000, 0x5000, 0x6800, 0x7000, 0x8000
