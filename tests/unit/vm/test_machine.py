@@ -4,6 +4,7 @@
 import os
 import signal
 import threading
+import time
 from types import MappingProxyType
 
 import attrs
@@ -271,7 +272,14 @@ def test_boot_returns_the_guests_status_and_restores_signal_handlers():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_boot_ends_cleanly_on_a_signal(number):
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
-    timer.start()
+    before = signal.getsignal(number)
+
+    def send_once_it_is_handled():
+        while signal.getsignal(number) is before:
+            time.sleep(0.001)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send_once_it_is_handled)
+    sender.start()
     assert boot(define(), ToyRegistry()) == 0
-    timer.join()
+    sender.join()
