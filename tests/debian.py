@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Install the Debian packages that the tests use, where that is allowed; say what is missing where it is not."""
+"""Install the Debian packages that the tests use, where that is allowed; say what is missing where it is not.
+
+    python3 tests/debian.py [--outdates STAMP]
+
+Runs before the build and with nothing but Python. STAMP is removed where a package was installed, so that what was built
+without it is built again.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 #: package: what for
 PACKAGES = {
@@ -22,6 +30,8 @@ PACKAGES = {
     "liburing-dev": "aio=io_uring",
     "acpica-tools": "reading our ACPI tables back",
 }
+#: where Python is Debian's own
+PYTHON_PACKAGES = {"python3-dev": "the C core", "python3-venv": "the environment of the tests"}
 
 
 def installed(package: str) -> bool:
@@ -32,10 +42,14 @@ def installed(package: str) -> bool:
 
 def main() -> int:
     """Install what is missing; 0 also where it cannot be installed, since the tests that need it say so."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--outdates", type=Path, metavar="STAMP", help="file to remove where something was installed")
+    arguments = parser.parse_args()
     if shutil.which("dpkg-query") is None:
         print("tests: not a Debian system; tests that need one of these programs are skipped:", ", ".join(PACKAGES))
         return 0
-    missing = [package for package in PACKAGES if not installed(package)]
+    wanted = PACKAGES | (PYTHON_PACKAGES if sys.base_prefix == "/usr" else {})
+    missing = [package for package in wanted if not installed(package)]
     if not missing:
         return 0
     apt = ["apt-get"] if os.geteuid() == 0 else ["sudo", "-n", "apt-get"]
@@ -49,7 +63,9 @@ def main() -> int:
     if not done:
         print("tests: could not install them; tests that need one are skipped:")
         for package in missing:
-            print(f"  {package}: {PACKAGES[package]}")
+            print(f"  {package}: {wanted[package]}")
+    elif arguments.outdates:
+        arguments.outdates.unlink(missing_ok=True)
     return 0
 
 
