@@ -100,7 +100,7 @@ def _qemu(out: Path) -> list[str]:
     image, archive = _boot_files()
     folder = "local,security_model=none"
     return [
-        *(QEMU, "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MIB)),
+        *(QEMU, "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MIB)),
         *("-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"),
         *("-kernel", str(image), "-initrd", str(archive), "-append", KERNEL_WORDS),
         *("-virtfs", f"{folder},path=/,mount_tag=files,readonly=on,multidevs=remap"),
