@@ -67,6 +67,7 @@ class MSIX:
         config.set(self._offset + 4, bar, 4)
         config.set(self._offset + 8, self.pba_offset | bar, 4)
         self._control = 0
+        self._warned = False
         self.reset()
 
     @property
@@ -174,7 +175,10 @@ class MSIX:
                 self._accel.update_irqfd(handle, message)
                 self._assigned[vector] = (handle, message)
         except OSError as error:  # out of routes, or a message that the accelerator cannot send: the guest's loss
-            log.warning("MSI-X vector %d, message %s: %s; its interrupts are lost", vector, message, error)
+            # once: a guest that masks and unmasks in a loop must not fill our log
+            level = logging.DEBUG if self._warned else logging.WARNING
+            self._warned = True
+            log.log(level, "MSI-X vector %d, message %s: %s; its interrupts are lost", vector, message, error)
 
     # -- life
 

@@ -172,6 +172,10 @@ def test_accelerator_that_refuses_is_logged_and_harmless(table, caplog, monkeypa
     table.control(ENABLE)
     table.program(2)
     assert "MSI-X vector 2" in caplog.text
+    for _ in range(3):
+        table.control(0)
+        table.control(ENABLE)
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
     table.msix.notify(2)
     assert table.pending(2) == 1
 
