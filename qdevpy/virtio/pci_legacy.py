@@ -118,9 +118,12 @@ class LegacyRegisters:
             device.features = value & self.offered
 
     def _settle_features(self) -> None:
-        """A legacy driver has no FEATURES_OK: its features hold from its first use of the device (3.1.2)."""
+        """A legacy driver has no FEATURES_OK: its features hold from its first use of the device (3.1.2).
+
+        Nor has a modern one that skipped it: with DRIVER_OK set its queues run, and devices are told of features before.
+        """
         device = self.transport.device
-        if not self.features_said and not device.status & defs.STATUS_FEATURES_OK:
+        if not self.features_said and not device.status & (defs.STATUS_FEATURES_OK | defs.STATUS_DRIVER_OK):
             self.features_said = True
             device.features_acked(device.features)
 

@@ -178,3 +178,11 @@ def test_bar_that_is_not_decoded_has_no_ioeventfd_and_no_answer(driver):
     driver.set_command(config.COMMAND_MASTER | config.COMMAND_IO)
     assert len(driver.machine.accelerator.ioevents) == 3
     assert driver.queues[1].request([b"ping"], [4])[1] == b"gnip"
+
+
+def test_features_of_queues_that_run_are_not_settled_again(driver):
+    # the modern interface's DRIVER_OK without FEATURES_OK, then the legacy interface's
+    common = driver.proxy.common
+    common.write(0x14, READY | defs.STATUS_DRIVER_OK, 1)
+    driver.set_status(READY | defs.STATUS_DRIVER_OK)
+    assert [entry for entry in driver.device.log if entry[0] == "features"] == []
