@@ -340,3 +340,22 @@ def test_link_change_without_status_feature_is_silent(make):
 def test_driver_sets_features_the_device_was_offered(rig):
     assert rig.device.has_feature(defs.F_VERSION_1)
     assert rig.device.has_feature(n.F_MAC)
+
+
+def test_driver_that_adds_commands_while_they_are_served_does_not_keep_the_thread(make, monkeypatch):
+    rig = make()
+    ring = rig.rings[rig.device.control_index]
+    served = []
+
+    def command(request):
+        served.append(request)
+        ring.publish(0)  # another vCPU offers the same chain once more
+        return True
+
+    monkeypatch.setattr(rig.device._control, "command", command)
+    assert rig.command(n.CTRL_RX, n.CTRL_RX_PROMISC, b"\1") == n.OK
+    assert len(served) == 64
+    monkeypatch.setattr(rig.device._control, "command", lambda request: not served.append(request))
+    rig.loop.run_once(0)
+    rig.loop.run_once(0)
+    assert len(served) == 65

@@ -28,6 +28,7 @@ class ControlQueue:
 
     def __init__(self, device: VirtIONet) -> None:
         self._device = device
+        self._posted = False  # the rest of the ring is on the main loop's list
         self._classes = {
             n.CTRL_RX: (n.F_CTRL_RX, self._receive_mode),
             n.CTRL_MAC: (n.F_CTRL_VQ, self._mac),
@@ -38,15 +39,31 @@ class ControlQueue:
         }
 
     def serve(self, queue: VirtQueue) -> None:
-        """Everything that is available."""
-        while (element := queue.pop()) is not None:
+        """A ring's worth of what is available."""
+        for _ in range(queue.size):
+            element = queue.pop()
+            if element is None:
+                break
             if element.in_len < 1 or element.out_len < 2:
                 self._device.mark_broken("control command without room for its class, command or answer")
                 return
             done = element.out_len <= MAX_COMMAND and self.command(element.read())
             element.write(bytes([n.OK if done else n.ERR]))
             queue.push(element, 1)
+        else:  # another vCPU keeps on adding: let others have the lock
+            self._post(queue)
         queue.flush()
+
+    def _post(self, queue: VirtQueue) -> None:
+        """Go on from the main loop; one call at a time, however often the driver kicks."""
+
+        def go_on() -> None:
+            self._posted = False
+            queue.kick()
+
+        if not self._posted:
+            self._posted = True
+            self._device.machine.loop.call_soon(go_on)
 
     def command(self, request: bytes) -> bool:
         """One command; False: refused, and nothing has changed."""
