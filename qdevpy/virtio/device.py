@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from qdevpy.errors import RealizeError
 from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Device, Notification
 from qdevpy.virtio import defs
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from qdevpy.virtio.queue import NativeHandler, VirtQueue
 
 log = logging.getLogger(__name__)
+
+#: as QEMU's VIRTIO_QUEUE_MAX and QD_VDEV_QUEUES
+MAX_QUEUES = 1024
+#: warnings about what one device's driver did wrong; a guest that goes on resetting it must not fill our log
+MAX_COMPLAINTS = 10
 
 
 class VirtIODevice(Device):
@@ -68,6 +74,7 @@ class VirtIODevice(Device):
     bindings: TransportBindings = attrs.field(default=None, init=False)
     broken: str | None = attrs.field(default=None, init=False)
     vdev: VDev = attrs.field(default=None, init=False)
+    _complaints: int = attrs.field(default=0, init=False)
 
     # -- for subclasses to override
 
@@ -106,9 +113,12 @@ class VirtIODevice(Device):
         """Add the next queue, in do_realize. SIZE: entries offered, a power of two up to 1024.
 
         :param native: the C handler; None: :meth:`handle_output` serves it
+        :raises RealizeError: the device would have more than :data:`MAX_QUEUES`
         """
         from qdevpy.virtio.queue import VirtQueue
 
+        if len(self.queues) == MAX_QUEUES:
+            raise RealizeError(f"has more than {MAX_QUEUES} queues; ask for fewer", device=self.label)
         queue = VirtQueue(self, len(self.queues), size, native=native, name=name)
         self.queues.append(queue)
         return queue
@@ -119,10 +129,17 @@ class VirtIODevice(Device):
             return
         self.broken = why
         self.vdev.set_error(True)
-        log.warning("%s: %s; the device needs a reset by its driver", self.label, why)
+        self.blame_driver(f"{why}; the device needs a reset by its driver")
         self.status |= defs.STATUS_NEEDS_RESET
         if self.features & (1 << defs.F_VERSION_1) and self.status & defs.STATUS_DRIVER_OK:
             self.bindings.notify_config()
+
+    def blame_driver(self, message: str) -> None:
+        """Warn of what the driver did wrong; after :data:`MAX_COMPLAINTS` times it is for debugging only."""
+        self._complaints += 1
+        last = "; no more of this from now on" if self._complaints == MAX_COMPLAINTS else ""
+        level = logging.WARNING if self._complaints <= MAX_COMPLAINTS else logging.DEBUG
+        log.log(level, "%s: %s%s", self.label, message, last)
 
     # -- life cycle
 
@@ -137,7 +154,7 @@ class VirtIODevice(Device):
 
     def _free_vdev(self) -> None:
         for queue in self.queues:
-            queue.stop()
+            queue.close()
         self.queues.clear()
         self.machine.loop.remove_reader(self.vdev.event_fd)
         self.vdev.close()

@@ -142,7 +142,7 @@ class VirtQueue:
     @property
     def is_native(self) -> bool:
         """Whether C serves it."""
-        return bool(self.pointer.ops != ffi.NULL)
+        return bool(self.pointer) and bool(self.pointer.ops != ffi.NULL)
 
     def use_native(self, native: bool) -> None:
         """Let the native handler serve the queue, or ``handle_output`` in its stead; while the queue is idle.
@@ -156,7 +156,7 @@ class VirtQueue:
     @property
     def state(self) -> QueueState:
         """Idle, started (kicks are served synchronously) or attached (a host notifier, too)."""
-        return STATES[self.pointer.state]
+        return STATES[self.pointer.state] if self.pointer else QueueState.IDLE
 
     @property
     def label(self) -> str:
@@ -203,6 +203,11 @@ class VirtQueue:
         """Stop, and forget what the driver set up."""
         self.stop()
         self._forget()
+
+    def close(self) -> None:
+        """Stop for good, before the C side is freed; who still has the queue (a call posted to the loop) finds it idle."""
+        self.stop()
+        self.pointer = ffi.NULL
 
     def attach(self, fd: int) -> None:
         """Serve kicks that arrive through eventfd FD, too.

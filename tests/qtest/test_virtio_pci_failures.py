@@ -124,3 +124,35 @@ def test_broken_device_is_served_no_more_and_tells_its_driver():
         assert driver.status & defs.STATUS_NEEDS_RESET
         driver.set_status(driver.status & ~defs.STATUS_NEEDS_RESET)
         assert driver.status & defs.STATUS_NEEDS_RESET
+
+
+def test_more_queues_than_a_device_can_have_are_refused():
+    class Huge(NullDevice):
+        def do_realize(self) -> None:
+            for _ in range(1025):
+                self.add_queue(1)
+
+    with FakeMachine(types=types_of(Huge)) as machine:
+        with pytest.raises(RealizeError, match="more than 1024 queues"):
+            machine.plug_type("null-pci", id="d0")
+        assert machine.pci.children == []
+
+
+def test_driver_that_breaks_the_device_again_and_again_does_not_fill_the_log(caplog):
+    with plugged() as driver:
+        for _ in range(20):
+            driver.device.reset()
+            driver.device.mark_broken("ring")
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 10
+    assert warnings[-1].getMessage().endswith("no more of this from now on")
+
+
+def test_call_posted_for_a_queue_of_a_device_that_went_finds_it_idle():
+    with plugged() as driver:
+        queues = list(driver.device.queues)
+        for queue in queues:
+            driver.machine.loop.call_soon(queue.kick)
+        driver.machine.pci.unplug(driver.proxy)
+        driver.machine.run_loop_once()
+        assert [queue.pop() for queue in queues] == [None] * 3

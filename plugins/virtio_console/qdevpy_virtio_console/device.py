@@ -216,7 +216,10 @@ class VirtIOSerial(VirtIODevice):
 
     def complain(self, message: str) -> None:
         """Say once a reset what the guest does wrong; the rest is for debugging. It must not fill our log."""
-        log.log(logging.DEBUG if self._complained else logging.WARNING, "%s: %s", self.label, message)
+        if self._complained:
+            log.debug("%s: %s", self.label, message)
+        else:
+            self.blame_driver(message)
         self._complained = True
 
     # -- control messages
