@@ -4,7 +4,6 @@
 import os
 import signal
 import threading
-import time
 from types import MappingProxyType
 
 import attrs
@@ -273,13 +272,18 @@ def test_boot_returns_the_guests_status_and_restores_signal_handlers():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_boot_ends_cleanly_on_a_signal(number):
     before = signal.getsignal(number)
+    over = threading.Event()
 
     def send_once_it_is_handled():
         while signal.getsignal(number) is before:
-            time.sleep(0.001)
+            if over.wait(0.001):
+                return
         os.kill(os.getpid(), number)
 
     sender = threading.Thread(target=send_once_it_is_handled)
     sender.start()
-    assert boot(define(), ToyRegistry()) == 0
-    sender.join()
+    try:
+        assert boot(define(), ToyRegistry()) == 0
+    finally:
+        over.set()
+        sender.join()
