@@ -9,6 +9,7 @@ import pytest
 from cli_parts import Program
 from definition_parts import Nic
 
+from qdevpy.cli.listing import describe_device
 from qdevpy.plugin.discovery import EntryPoint
 from qdevpy.plugin.manager import load_plugins
 
@@ -52,6 +53,22 @@ def test_devices_json_is_a_list_of_the_same(program: Program) -> None:
     listed = json.loads(program("devices", "--json").out)
 
     assert listed[2] == json.loads(program("device", "virtio-blk-pci", "--json").out)
+
+
+def test_json_of_all_that_is_packaged_has_the_documented_form() -> None:
+    registry = load_plugins()
+    found = {kind.name: describe_device(kind) for kind in registry.device_types.values()}
+
+    assert registry.broken == ()
+    assert found["virtio-blk-pci"]["ioeventfd"] == found["virtio-net-pci"]["ioeventfd"] == "allowed"
+    assert found["virtio-serial-pci"]["ioeventfd"] == "forbidden"
+    for device in found.values():
+        assert list(device) == ["name", "bus", "description", "ioeventfd", "properties"]
+        assert all(device[key] for key in ("name", "description")), device
+        for declared in device["properties"]:
+            assert list(declared) == ["name", "type", "default", "help"]
+            assert all(isinstance(declared[key], str) and declared[key] for key in ("name", "type", "help")), (device, declared)
+            assert declared["default"] is None or isinstance(declared["default"], str)
 
 
 def test_device_as_text_shows_policy_and_properties(program: Program) -> None:
