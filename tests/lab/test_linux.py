@@ -2,6 +2,7 @@
 """Debian's stock kernel, unmodified, on the packaged definition ``linux``: all three devices at work."""
 
 import hashlib
+import re
 
 import lab_linux
 import pytest
@@ -31,6 +32,13 @@ def test_stock_kernel_uses_disk_network_console_and_serial_port(boot_linux, stoc
     for step in ("root", "files", "network", "serial"):
         assert f"lab: ok {step}" in boot.console, boot.console
     assert "lab: done" in boot.console
+    kicks = re.findall(
+        r"^(?:disk|nic)0: ioeventfd allowed; kicks: (\d+) by ioeventfd, (\d+) synchronous", boot.console, re.MULTILINE
+    )
+    assert len(kicks) == 2, boot.console
+    for by_ioeventfd, synchronous in kicks:
+        assert int(synchronous if variant == "ioeventfd off" else by_ioeventfd) > 10
+        assert variant != "ioeventfd off" or int(by_ioeventfd) == 0
     assert boot.echoed == MESSAGE
     lab_linux.check_image(boot.image)
     written = lab_linux.read_from_image(boot.image, "/data/written")
