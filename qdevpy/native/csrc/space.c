@@ -317,10 +317,10 @@ static bool access_locked(struct qd_space *space, int bus, uint64_t addr, uint64
     const struct range *range = find_range(space, bus, addr);
     if (size > 1 && (!range || range->last - addr < size - 1)) {
         /* not wholly in one range: each half to whoever is there. A sum that wraps finds what is at 0. */
-        unsigned half = size / 2;
-        uint64_t low = *value & mask_of(half), high = *value >> 8 * half & mask_of(half);
+        unsigned half = size / 2, rest = size - half;
+        uint64_t low = *value & mask_of(half), high = *value >> 8 * half & mask_of(rest);
         bool answered = access_locked(space, bus, addr, &low, half, write);
-        answered |= access_locked(space, bus, addr + half, &high, half, write);
+        answered |= access_locked(space, bus, addr + half, &high, rest, write);
         *value = high << 8 * half | low;
         return answered;
     }

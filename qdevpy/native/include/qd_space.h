@@ -43,8 +43,9 @@ void qd_space_unmap(struct qd_space *space, int id);
 int qd_space_add_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_t size, bool match, uint64_t value, int fd);
 int qd_space_del_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_t size, bool match, uint64_t value, int fd);
 
-/* One access of SIZE 1, 2, 4 or 8. Takes the VM lock around a device's callback. What nobody
- * answers reads as ones and swallows writes; the result says whether somebody did. */
+/* One access of SIZE 1, 2, 4 or 8; from KVM also 3, 5, 6 or 7: what one page has of an access that crosses into
+ * the next. Takes the VM lock around a device's callback. What nobody answers reads as ones and swallows writes; the
+ * result says whether somebody did. */
 bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *value, unsigned size, bool write);
 
 /* The lock that orders device-model state: vCPU exits and the main loop. Recursive. Take it before the GIL,

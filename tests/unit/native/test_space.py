@@ -46,7 +46,7 @@ def put(space: AddressSpace, bus: str, base: int, size: int, tag: int, priority:
     return region, space.map(bus, base, size, region.read, region.write, priority=priority)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 8])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_read_where_nobody_answers_gives_ones(space: AddressSpace, size: int) -> None:
     assert space.read("pio", 0x10, size) == (1 << 8 * size) - 1
 
@@ -86,6 +86,20 @@ def test_access_across_two_regions_is_split(space: AddressSpace) -> None:
     space.write("pio", 0x3FF, 0xBBAA, 2)
     assert low.accesses[-1] == ("w", 1, 1, 0xAA)
     assert high.accesses[-1] == ("w", 0, 1, 0xBB)
+
+
+@pytest.mark.parametrize("size", [3, 5, 6, 7])
+def test_piece_of_an_access_across_a_page_is_split_without_loss(space: AddressSpace, size: int) -> None:
+    low, _ = put(space, "mmio", 0x1000, 2, 0x11)
+    high, _ = put(space, "mmio", 0x1002, 8, 0x22)
+    assert space.read("mmio", 0x1000, size) == int.from_bytes(b"\x11\x11".ljust(size, b"\x22"), "little")
+    space.write("mmio", 0x1000, 0x7766554433221100, size)
+    written: dict[int, int] = {}
+    for region, base in ((low, 0), (high, 2)):
+        for kind, offset, length, value in region.accesses:
+            if kind == "w":
+                written |= {base + offset + i: value >> 8 * i & 0xFF for i in range(length)}
+    assert written == {i: 0x11 * i for i in range(size)}
 
 
 def test_access_across_the_end_of_a_region_reads_ones_behind_it(space: AddressSpace) -> None:
