@@ -140,6 +140,10 @@ def _devices(offered: list[Any], distribution: str) -> dict[str, DeviceType]:
     types: list[DeviceType] = []
     for cls in offered:
         _check_class("qdevpy_devices", cls, Device)
+        if issubclass(cls, VirtIODevice) and not (cls.base_name and cls.device_id):
+            raise PluginError(
+                f"device class {cls.__name__}: set the class variables base_name and device_id (virtio 1.2, section 5)"
+            )
         try:
             if issubclass(cls, VirtIODevice):
                 from qdevpy.virtio.pci_types import device_types_for

@@ -95,6 +95,19 @@ def bit(word: str, number: int, default: bool = False, *, help: str, **options: 
     return declare(kinds.Bool(), default, help=help, word=word, bit=number, **options)
 
 
+def _whole(kind: kinds.Integer, default: Any, help: str, options: dict[str, Any]) -> Any:  # noqa: A002
+    """Declare an integer; a default that its kind refuses is found here, not by the first user.
+
+    :raises ValueError: names the property by its help, for its name is not known yet
+    """
+    try:
+        if default is not None:
+            kind.parse(default)
+    except ValueError as error:
+        raise ValueError(f"property '{options.get('name') or help}': default {default!r}: {error}") from None
+    return declare(kind, default, help=help, **options)
+
+
 def _integer(bits: int) -> Callable[..., Any]:
     def build(
         default: int = 0,
@@ -104,7 +117,7 @@ def _integer(bits: int) -> Callable[..., Any]:
         maximum: int = (1 << bits) - 1,
         **options: Any,
     ) -> Any:
-        return declare(kinds.Integer(f"uint{bits}", minimum, maximum), default, help=help, **options)
+        return _whole(kinds.Integer(f"uint{bits}", minimum, maximum), default, help, options)
 
     build.__doc__ = f"Unsigned, {bits} bits; decimal or 0x hexadecimal."
     return build
@@ -118,7 +131,7 @@ uint64 = _integer(64)
 
 def int32(default: int = 0, *, help: str, minimum: int = -(1 << 31), maximum: int = (1 << 31) - 1, **options: Any) -> Any:  # noqa: A002
     """Signed, 32 bits."""
-    return declare(kinds.Integer("int32", minimum, maximum), default, help=help, **options)
+    return _whole(kinds.Integer("int32", minimum, maximum), default, help, options)
 
 
 def hex32(default: int = 0, *, help: str, **options: Any) -> Any:  # noqa: A002

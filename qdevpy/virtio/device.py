@@ -76,6 +76,12 @@ class VirtIODevice(Device):
     vdev: VDev = attrs.field(default=None, init=False)
     _complaints: int = attrs.field(default=0, init=False)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Name the device itself ``BASE-device``, as QEMU does, where the class gives no ``type_name``."""
+        super().__init_subclass__(**options)
+        if "base_name" in cls.__dict__ and "type_name" not in cls.__dict__:
+            cls.type_name = f"{cls.base_name}-device"
+
     # -- for subclasses to override
 
     @property

@@ -6,6 +6,7 @@ Defaults come in the order class, board's compat table, ``global:`` entries, dev
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from qdevpy.plugin.registry import Registry
     from qdevpy.qdev.device import Device
     from qdevpy.qdev.object import Object
+
+log = logging.getLogger(__name__)
 
 #: sections of a definition that hold back ends, in the order they are opened
 SECTIONS = ("objects", "drives", "netdevs", "chardevs")
@@ -124,8 +127,26 @@ def add_device(machine: Machine, registry: Registry, entry: DeviceDefinition) ->
                     raise RealizeError(
                         f"bus '{bus.given}' not found; buses of type {device.bus_type}: {names}", device=device.label
                     )
-        machine.plug(device, target)
+        try:
+            machine.plug(device, target)
+        except QdevpyError:
+            raise
+        except Exception as error:  # a device may be somebody else's code: it may raise anything
+            log.debug("%s cannot be realized", device.label, exc_info=True)
+            place = traceback_end(error)
+            raise RealizeError(
+                f"cannot be realized: {type(error).__name__}: {error} ({place}); 'qdevpy --debug' shows the traceback",
+                device=device.label,
+            ) from error
         return device
+
+
+def traceback_end(error: Exception) -> str:
+    """File and line that raised ERROR."""
+    from traceback import extract_tb
+
+    last = extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"
 
 
 def type_names(device: Device) -> set[str]:

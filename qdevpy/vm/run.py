@@ -63,6 +63,8 @@ def boot(
         # the program starts without garbage collection (qdevpy.cli); what exists by now lives as long as the machine
         gc.freeze()
         gc.enable()
+        if (accel or definition.accel) == "none":
+            log.warning("accel none has no CPUs: nothing runs until the machine is ended (Ctrl-C, or Ctrl-A x on its terminal)")
         machine.start()
         ending = machine.run()
         if stats:

@@ -17,6 +17,7 @@ from qdevpy.plugin import hookimpl
 from qdevpy.plugin.discovery import EntryPoint
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.plugin.registry import Registry
+from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Device
 from qdevpy.virtio.device import VirtIODevice
 from qdevpy.vm.board import Board
@@ -248,6 +249,7 @@ def test_virtio_device_class_that_cannot_be_offered_is_its_plugins_fault(
 ) -> None:
     class Odd(VirtIODevice):
         base_name: ClassVar[str] = "virtio-odd"
+        device_id: ClassVar[int] = 42
 
     def fail(*args: Any) -> None:
         raise KeyError("odd")
@@ -268,3 +270,19 @@ def test_virtio_device_class_is_offered_on_its_transports(install: Install) -> N
 
     assert set(registry.device_types) == {"virtio-echo-pci", "virtio-echo-pci-non-transitional"}
     assert "ioeventfd" in registry.device_type("virtio-echo-pci").properties
+    assert Echo.type_name == "virtio-echo-device"
+
+
+def test_virtio_class_without_device_id_is_refused(install: Install) -> None:
+    class Nameless(VirtIODevice):
+        base_name: ClassVar[str] = "virtio-nameless"
+
+    registry = load_plugins([install("parts", qdevpy_devices=returning([Nameless]))])
+
+    assert "set the class variables base_name and device_id" in messages(registry)[0]
+
+
+@pytest.mark.parametrize("default", [-1, "many", 1 << 32])
+def test_integer_default_out_of_range_is_refused_at_declaration(default: Any) -> None:
+    with pytest.raises(ValueError, match=r"property 'limit': default .* a whole number from 0 to 4294967295"):
+        prop.uint32(default, help="of bytes", name="limit")

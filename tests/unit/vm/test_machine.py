@@ -40,6 +40,8 @@ class Toy(Device):
     def do_realize(self):
         if self.size == 13:
             raise RealizeError("does not like 13", device=self.label)
+        if self.size == 200:
+            raise ZeroDivisionError("oops")
         if self.size == 14:
             self.machine.loop.call_soon(lambda: self.machine.request_shutdown("toy is done", 7))
 
@@ -157,6 +159,7 @@ def test_reference_to_an_iothread_is_replaced_by_the_thread(build):
         ({"drive": "nope"}, {}, "drive 'nope' not found"),
         ({"iothread": "nope"}, {}, "iothread 'nope' not found"),
         ({"size": "13"}, {}, "does not like 13"),
+        ({"size": "200"}, {}, "cannot be realized: ZeroDivisionError: oops ("),
         ({"bus": "toy.9"}, {}, "buses of type Toy: toy.0"),
         ({}, {"drives": {"d": drive("d", file="missing")}}, "cannot open 'missing'"),
         ({}, {"globals": (GlobalDefinition("toy", "size", value("big")),)}, "expected a whole number"),
@@ -261,10 +264,11 @@ def test_mac_addresses_count_up_from_qemus_first(build):
     assert [machine.next_mac().hex() for _ in range(2)] == ["525400123456", "525400123457"]
 
 
-def test_boot_returns_the_guests_status_and_restores_signal_handlers():
+def test_boot_returns_the_guests_status_and_restores_signal_handlers(caplog):
     before = signal.getsignal(signal.SIGTERM)
     threads = threading.active_count()
     assert boot(define(device(size="14")), ToyRegistry(), stats=True) == 7
+    assert "accel none has no CPUs" in caplog.text
     assert signal.getsignal(signal.SIGTERM) is before
     assert threading.active_count() == threads
 
