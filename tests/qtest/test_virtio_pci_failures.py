@@ -154,5 +154,6 @@ def test_call_posted_for_a_queue_of_a_device_that_went_finds_it_idle():
         for queue in queues:
             driver.machine.loop.call_soon(queue.kick)
         driver.machine.pci.unplug(driver.proxy)
+        assert not any(queue.pointer for queue in queues)  # what it pointed at has been freed
         driver.machine.run_loop_once()
         assert [queue.pop() for queue in queues] == [None] * 3
