@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DESIGN.md's ten rules of host notifiers, one after the other.
+"""The ten rules of docs/host-notifiers.md, one after the other.
 
 ``test_rules_fail_when_broken.py`` breaks the code that carries each of them out and runs these tests again: they take
 no fixtures, so that it can.
