@@ -51,11 +51,49 @@ class BootDefinition(NamedTuple):
     """``boot:``. Paths are resolved.
 
     :ivar cmdline: the kernel's command line, ``--append`` included
+    :ivar firmware: a BIOS image (QEMU: -bios)
     """
 
     kernel: Value | None = None
     initrd: Value | None = None
     cmdline: Value | None = None
+    firmware: Value | None = None
+
+
+class MonitorDefinition(NamedTuple):
+    """One entry of ``monitors:``: QMP, or QEMU's human monitor, on a chardev.
+
+    :ivar mode: ``control`` (QMP) or ``readline``
+    :ivar pretty: QMP's answers are indented
+    """
+
+    chardev: Value
+    mode: str = "control"
+    pretty: bool = False
+
+
+class RunDefinition(NamedTuple):
+    """``run:``: how the machine starts and ends.
+
+    :ivar paused: wait in state ``prelaunch`` for ``cont`` (QEMU: -S)
+    :ivar reboot: off: a reset ends the machine (QEMU: -no-reboot)
+    :ivar shutdown: off: power-off leaves it standing, for monitors to look at (QEMU: -no-shutdown)
+    """
+
+    paused: bool = False
+    reboot: bool = True
+    shutdown: bool = True
+
+
+class QtestDefinition(NamedTuple):
+    """``qtest:``: where QEMU's qtest protocol is served (QEMU: -qtest, -qtest-log).
+
+    :ivar chardev: an entry of ``chardevs:``
+    :ivar log: a file that gets every line; None: none is kept
+    """
+
+    chardev: Value
+    log: Value | None = None
 
 
 class BackendDefinition(NamedTuple):
@@ -94,9 +132,11 @@ class MachineDefinition(NamedTuple):
     """A whole machine.
 
     :ivar machine: the board's type name, or an alias of it
-    :ivar accel: ``kvm`` or ``none``
+    :ivar accel: ``kvm``, ``qtest`` or ``none``
     :ivar memory: bytes; 0: the board's default
     :ivar path: the file it came from; None for text
+    :ivar name: of the guest, for people (QEMU: -name)
+    :ivar machine_options: the board's own options (QEMU: -machine pc,NAME=VALUE)
     """
 
     machine: str = "pc"
@@ -111,3 +151,8 @@ class MachineDefinition(NamedTuple):
     devices: tuple[DeviceDefinition, ...] = ()
     globals: tuple[GlobalDefinition, ...] = ()
     path: str | None = None
+    name: str = ""
+    machine_options: Mapping[str, Value] = MappingProxyType({})
+    monitors: tuple[MonitorDefinition, ...] = ()
+    qtest: QtestDefinition | None = None
+    run: RunDefinition = RunDefinition()

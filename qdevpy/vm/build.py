@@ -73,6 +73,7 @@ def build_machine(
         definition=definition,
         no_reboot=no_reboot,
     )
+    machine.registry = registry
     try:
         machine.open()
         for section in SECTIONS:

@@ -24,6 +24,7 @@ from qdevpy.errors import BackendError, RealizeError
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
 from qdevpy.qdev.bus import Bus
+from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from qdevpy.backend.base import Backend
     from qdevpy.definition.model import MachineDefinition
     from qdevpy.native.iothread import IOThread
+    from qdevpy.plugin.registry import Registry
     from qdevpy.qdev.device import Device
     from qdevpy.vm.board import Board
 
@@ -65,6 +67,8 @@ class Machine:
     :param accel: what runs the guest
     :param memory_size: bytes of RAM
     :param cpus: number of vCPUs
+    :ivar events: what happens to it
+    :ivar registry: what may be plugged into it while it runs; None: nothing (a test's machine)
     """
 
     def __init__(
@@ -82,6 +86,8 @@ class Machine:
         self.memory_size = memory_size
         self.cpus = cpus
         self.definition = definition
+        self.registry: Registry | None = None
+        self.events = Events()
         self.no_reboot = no_reboot
         self.state = RunState.PRELAUNCH
         self.ending: Ending | None = None
