@@ -99,13 +99,17 @@ class _Reader:
         self.check_keys(root, KEYS, "definition")
         machine = self.scalar(root, "machine", "") or Value("pc", root.position)
         board = self.lookup(q.UNKNOWN_MACHINE, machine.position, self.registry.board, machine.given)
+        sections = {section: self.section(root, section) for section in NAMED_SECTIONS}
         definition = MachineDefinition(
             machine=machine.given,
             accel=self.accel(root),
             memory=self.memory(root, board),
             cpus=self.cpus(root, board),
             boot=self.boot(root),
-            **{section: self.section(root, section) for section in NAMED_SECTIONS},
+            drives=sections["drives"],
+            netdevs=sections["netdevs"],
+            chardevs=sections["chardevs"],
+            objects=sections["objects"],
             devices=tuple(self.devices(root)),
             globals=tuple(self.globals(root)),
             path=path,
