@@ -66,6 +66,7 @@ def _check_references(
     definition: MachineDefinition, devices: list[tuple[DeviceDefinition, DeviceType]], problems: Problems
 ) -> None:
     users: dict[tuple[str, str], tuple[str, Position]] = {}
+    _check_monitors(definition, users, problems)
     for entry, kind in devices:
         for name, value in entry.options.items():
             declared = kind.properties.get(name)
@@ -81,11 +82,41 @@ def _check_references(
                 message = f"{_label(entry)}: {name}: '{value.given}' is not an entry of {section}:{hint}"
                 problems.add(q.UNRESOLVED, message, value.position)
                 continue
+            if section == "chardevs" and _is_shared(definition, value.given):
+                continue
             first = users.setdefault((section, value.given), (_label(entry), value.position))
             if first[1] != value.position:
                 user = f"{first[0]} in {_place(first[1], value.position)}"
                 message = f"{_label(entry)}: {name}: '{value.given}' is in use by {user}; a back end serves one device"
                 problems.add(q.USED_TWICE, message, value.position)
+
+
+def _is_shared(definition: MachineDefinition, chardev: str) -> bool:
+    """Whether several may use the chardev, with keys to go from one to the other."""
+    mux = definition.chardevs[chardev].options.get("mux")
+    return mux is not None and mux.given in ("on", "yes", "true", "y")
+
+
+def _check_monitors(
+    definition: MachineDefinition, users: dict[tuple[str, str], tuple[str, Position]], problems: Problems
+) -> None:
+    """The chardevs of ``monitors:`` and ``qtest:``."""
+    uses = [(f"a monitor ({monitor.mode})", monitor.chardev) for monitor in definition.monitors]
+    if definition.qtest is not None:
+        uses.append(("qtest", definition.qtest.chardev))
+    for user, value in uses:
+        if value.given not in definition.chardevs:
+            hint = did_you_mean(value.given, definition.chardevs) or f"; there are: {', '.join(definition.chardevs) or 'none'}"
+            message = f"{user}: chardev: '{value.given}' is not an entry of chardevs:{hint}"
+            problems.add(q.UNRESOLVED, message, value.position)
+            continue
+        if _is_shared(definition, value.given):
+            continue
+        first = users.setdefault(("chardevs", value.given), (user, value.position))
+        if first[1] != value.position:
+            where = _place(first[1], value.position)
+            message = f"{user}: chardev: '{value.given}' is in use by {first[0]} in {where}; a back end serves one user"
+            problems.add(q.USED_TWICE, message, value.position)
 
 
 def _check_link(definition: MachineDefinition, target: str, what: str, value: Value, problems: Problems) -> None:

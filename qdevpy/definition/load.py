@@ -40,9 +40,15 @@ if TYPE_CHECKING:
     from qdevpy.qdev.types import DeviceType
     from qdevpy.vm.board import Board
 
-KEYS = ("include", "machine", "accel", "memory", "cpus", "boot", *NAMED_SECTIONS, "devices", "global")
+#: keys that few machines have; :mod:`.settings` reads them, and is imported only then
+SETTINGS = (
+    *("name", "uuid", "machine-options", "cpu", "topology", "rtc", "run"),
+    *("monitors", "qtest", "fw_cfg", "smbios", "data-dirs"),
+)
+KEYS = ("include", "machine", "accel", "memory", "cpus", "boot", *NAMED_SECTIONS, "devices", "global", *SETTINGS)
 BOOT_KEYS = ("kernel", "initrd", "cmdline")
-ACCELS = ("kvm", "none")
+BOOT_SETTINGS = ("firmware", "order", "once", "menu", "strict", "reboot-timeout", "splash-time")
+ACCELS = ("kvm", "qtest", "none")
 MIN_MEMORY = 1 << 20
 
 #: ids and names, as QEMU's id_wellformed()
@@ -80,14 +86,22 @@ def check_file(path: str | PathLike[str], registry: Registry, overrides: Sequenc
     return problems.in_order()
 
 
+def load_tree(root: Map, registry: Registry, problems: Problems) -> MachineDefinition:
+    """A definition from a tree that was made of something else than YAML (QEMU's command line).
+
+    :param problems: gets what is wrong; the definition is then not complete
+    """
+    return Reader(registry, problems).machine(root, None)
+
+
 def _load(
     path: str, registry: Registry, text: str | None, overrides: Sequence[Override], problems: Problems, parse: Parse | None
 ) -> MachineDefinition:
     root = apply_overrides(read_tree(path, problems, text, parse=parse), overrides, problems)
-    return _Reader(registry, problems).machine(root, None if text is not None else os.path.abspath(path))
+    return Reader(registry, problems).machine(root, None if text is not None else os.path.abspath(path))
 
 
-class _Reader:
+class Reader:
     """Nodes to typed entries; what does not fit is a problem and left out."""
 
     def __init__(self, registry: Registry, problems: Problems) -> None:
@@ -114,6 +128,10 @@ class _Reader:
             globals=tuple(self.globals(root)),
             path=path,
         )
+        if not root.entries.keys().isdisjoint(SETTINGS):
+            from qdevpy.definition.settings import read_settings
+
+            definition = read_settings(self, root, board, definition)
         check_entries(definition, board, self.registry, self.problems)
         return definition
 
@@ -211,10 +229,15 @@ class _Reader:
     def boot(self, root: Map) -> BootDefinition:
         """``boot:``."""
         node = self.map_at(root, "boot")
-        self.check_keys(node, BOOT_KEYS, "boot")
-        return BootDefinition(
+        self.check_keys(node, (*BOOT_KEYS, *BOOT_SETTINGS), "boot")
+        boot = BootDefinition(
             kernel=self.file(node, "kernel"), initrd=self.file(node, "initrd"), cmdline=self.scalar(node, "cmdline", "boot: ")
         )
+        if not node.entries.keys().isdisjoint(BOOT_SETTINGS):
+            from qdevpy.definition.settings import read_boot_settings
+
+            boot = read_boot_settings(self, node, boot)
+        return boot
 
     def file(self, node: Map, name: str) -> Value | None:
         """A file that must be there, its path resolved."""

@@ -52,12 +52,23 @@ class BootDefinition(NamedTuple):
 
     :ivar cmdline: the kernel's command line, ``--append`` included
     :ivar firmware: a BIOS image (QEMU: -bios)
+    :ivar order, once: drive letters, ``cdn``: in which order to boot; ``once``: only until the first reset
+    :ivar menu: offer a menu (``on``, ``off``)
+    :ivar strict: boot from nothing that has no ``bootindex`` (``on``, ``off``)
+    :ivar reboot_timeout: milliseconds after which a failed boot starts again; -1: never
+    :ivar splash_time: milliseconds that a splash picture stands
     """
 
     kernel: Value | None = None
     initrd: Value | None = None
     cmdline: Value | None = None
     firmware: Value | None = None
+    order: Value | None = None
+    once: Value | None = None
+    menu: Value | None = None
+    strict: Value | None = None
+    reboot_timeout: Value | None = None
+    splash_time: Value | None = None
 
 
 class MonitorDefinition(NamedTuple):
@@ -78,11 +89,13 @@ class RunDefinition(NamedTuple):
     :ivar paused: wait in state ``prelaunch`` for ``cont`` (QEMU: -S)
     :ivar reboot: off: a reset ends the machine (QEMU: -no-reboot)
     :ivar shutdown: off: power-off leaves it standing, for monitors to look at (QEMU: -no-shutdown)
+    :ivar panic: what a guest's panic does: ``shutdown``, ``pause``, ``exit-failure`` or ``none`` (QEMU: -action panic=)
     """
 
     paused: bool = False
     reboot: bool = True
     shutdown: bool = True
+    panic: str = "shutdown"
 
 
 class QtestDefinition(NamedTuple):
@@ -137,6 +150,14 @@ class MachineDefinition(NamedTuple):
     :ivar path: the file it came from; None for text
     :ivar name: of the guest, for people (QEMU: -name)
     :ivar machine_options: the board's own options (QEMU: -machine pc,NAME=VALUE)
+    :ivar uuid: of the machine, for firmware tables (QEMU: -uuid)
+    :ivar cpu: model and features, ``host,-avx2`` (QEMU: -cpu); None: the accelerator's default
+    :ivar topology: ``sockets``, ``dies``, ``cores``, ``threads``, all of them where any is given; their product is ``cpus``
+        (QEMU: -smp)
+    :ivar rtc: ``base`` (``utc``, ``localtime``, or a date), ``clock`` (``host``, ``rt`` or ``vm``), ``driftfix`` (QEMU: -rtc)
+    :ivar fw_cfg: files of the firmware configuration device by name, each with ``file`` or ``string`` (QEMU: -fw_cfg)
+    :ivar smbios: additions to the SMBIOS tables: ``type`` and that table's fields, or ``file`` (QEMU: -smbios)
+    :ivar data_dirs: where firmware and option ROMs are looked for, first to last, before the board's own places (QEMU: -L)
     """
 
     machine: str = "pc"
@@ -156,3 +177,10 @@ class MachineDefinition(NamedTuple):
     monitors: tuple[MonitorDefinition, ...] = ()
     qtest: QtestDefinition | None = None
     run: RunDefinition = RunDefinition()
+    uuid: Value | None = None
+    cpu: Value | None = None
+    topology: Mapping[str, int] = MappingProxyType({})
+    rtc: Mapping[str, Value] = MappingProxyType({})
+    fw_cfg: Mapping[str, Mapping[str, Value]] = MappingProxyType({})
+    smbios: tuple[Mapping[str, Value], ...] = ()
+    data_dirs: tuple[str, ...] = ()

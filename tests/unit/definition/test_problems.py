@@ -98,7 +98,10 @@ CASES = {
     "include of itself": ("include: m.yaml", "m.yaml:1:10: error[Q107]: include goes round in a circle: m.yaml -> m.yaml"),
     # Q201 to Q204
     "unknown machine": ("machine: pcc", "m.yaml:1:10: error[Q201]: there is no machine type 'pcc'; did you mean 'pc'?"),
-    "unknown accel": ("accel: kwm", "m.yaml:1:8: error[Q202]: accel: 'kwm': expected one of kvm, none; did you mean 'kvm'?"),
+    "unknown accel": (
+        "accel: kwm",
+        "m.yaml:1:8: error[Q202]: accel: 'kwm': expected one of kvm, qtest, none; did you mean 'kvm'?",
+    ),
     "unknown device": (
         "devices: [virtio-blk: {}]",
         "m.yaml:1:11: error[Q203]: there is no device type 'virtio-blk'; did you mean 'virtio-blk-pci'?",
