@@ -34,6 +34,9 @@ class PC(Board):
         ("pci.0", 0x0B): "PIIX4_PM",
     }
     max_cpus: ClassVar[int] = 64
+    is_default: ClassVar[bool] = True
+    default_cpu_type: ClassVar[str | None] = "host-x86_64-cpu"
+    default_ram_id: ClassVar[str | None] = "pc.ram"
 
     def add_memory(self, machine: Machine) -> None:
         """RAM from 0 to at most 3 GiB, the rest from 4 GiB on.

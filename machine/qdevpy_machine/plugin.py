@@ -13,10 +13,11 @@ from qdevpy.vm.board import Board
 
 @hookimpl
 def qdevpy_boards() -> Iterable[type[Board]]:
-    """``pc``."""
+    """``pc`` and ``none``."""
     from qdevpy_machine.board import PC
+    from qdevpy_machine.none import NoBoard
 
-    return [PC]
+    return [PC, NoBoard]
 
 
 @hookimpl

@@ -7,19 +7,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from qdevpy.errors import PropertyError, did_you_mean
+from qdevpy.qdev.object import Object
+from qdevpy.qdev.property import Property, properties_of
+
 if TYPE_CHECKING:
     from qdevpy.accel.base import BootState
     from qdevpy.vm.machine import Machine
 
 
-class Board(ABC):
-    """A board; one instance a machine.
+class Board(Object, ABC):
+    """A board; one instance a machine. Its properties are the machine's options (QEMU: -machine pc,NAME=VALUE).
 
     :cvar type_name: machine type in definitions (``pc``)
     :cvar aliases: other names of it (``pc-i440fx-7.2``)
     :cvar buses: the buses it builds, name -> sort (``{"pci.0": "PCI"}``); definitions are checked against them
     :cvar chips: what sits at a fixed place, ``(bus, devfn) -> type``; definitions are checked against them
     :cvar compat: defaults that this version changes: ``(device type, property, text)``
+    :cvar has_cpus: False: whatever the definition says, there is no vCPU
+    :cvar default_memory: bytes where the definition gives none
+    :cvar hotpluggable_cpus, numa_mem_supported, deprecated, is_default: what QMP's query-machines says of it
+    :cvar default_cpu_type, default_ram_id: the same; None: it has none
     """
 
     type_name: ClassVar[str]
@@ -31,6 +39,30 @@ class Board(ABC):
     max_memory: ClassVar[int] = 1 << 40
     max_cpus: ClassVar[int] = 64
     default_memory: ClassVar[int] = 128 << 20
+    has_cpus: ClassVar[bool] = True
+    hotpluggable_cpus: ClassVar[bool] = False
+    numa_mem_supported: ClassVar[bool] = False
+    deprecated: ClassVar[bool] = False
+    is_default: ClassVar[bool] = False
+    default_cpu_type: ClassVar[str | None] = None
+    default_ram_id: ClassVar[str | None] = None
+
+    @classmethod
+    def options(cls) -> Mapping[str, Property]:
+        """The machine's options by name."""
+        return properties_of(cls)
+
+    def find_property(self, name: str) -> tuple[Object, Property]:
+        """As :meth:`Object.find_property`, in words for machine options.
+
+        :raises PropertyError: unknown; the message has the nearest valid name
+        """
+        found = self.options().get(name)
+        if found is None:
+            known = ", ".join(sorted(self.options())) or "none"
+            hint = did_you_mean(name, self.options()) or f"; it has: {known}"
+            raise PropertyError(f"machine option '{name}' not found{hint}", device=self.label, name=name)
+        return self, found
 
     @abstractmethod
     def add_memory(self, machine: Machine) -> None:

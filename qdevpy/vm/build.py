@@ -65,11 +65,14 @@ def build_machine(
     :raises QdevpyError: what is wrong, and where in the definition; nothing is left behind
     """
     board = registry.board(definition.machine)()
+    for name, value in definition.machine_options.items():
+        with located(value.position):
+            board.set_property(name, value.given)
     machine = Machine(
         board,
         make_accelerator(accel or definition.accel),
         memory_size=definition.memory or board.default_memory,
-        cpus=definition.cpus,
+        cpus=definition.cpus if board.has_cpus else 0,
         definition=definition,
         no_reboot=no_reboot,
     )
