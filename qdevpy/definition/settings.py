@@ -215,7 +215,7 @@ def _machine_options(reader: Reader, root: Map, board: type[Board] | None) -> di
     node = reader.map_at(root, "machine-options")
     if board is None:
         return {}
-    declared = getattr(board, "options", {})
+    declared = board.options()
     listing = f"there are: {', '.join(sorted(declared))}" if declared else "it has none"
     target = Target(f"machine-options: {board.type_name}", declared, listing)
     found: dict[str, Value] = {}
