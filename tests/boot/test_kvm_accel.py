@@ -372,6 +372,34 @@ def test_reset_brings_the_local_apic_back(guest: Guest) -> None:
     assert api.ioctl_read(guest.accel.vcpus[0].fd, api.GET_LAPIC)[0xF0:0xF4] == lapic[0xF0:0xF4]
 
 
+def test_reset_brings_vector_registers_back(guest: Guest) -> None:
+    vcpu = guest.accel.vcpus[0]
+    before = api.ioctl_read(vcpu.fd, api.GET_XSAVE)
+    dirty = bytearray(before)
+    dirty[160:176] = bytes(range(16))  # xmm0
+    dirty[512] |= 2  # XSTATE_BV: SSE is not in its initial state
+    api.ioctl_write(vcpu.fd, api.SET_XSAVE, bytes(dirty))
+    guest.accel.set_boot_state(REAL)
+    assert api.ioctl_read(vcpu.fd, api.GET_XSAVE)[160:176] == bytes(range(16))
+
+    guest.accel.reset_vcpus()
+
+    assert api.ioctl_read(vcpu.fd, api.GET_XSAVE)[160:176] == before[160:176]
+
+
+def test_fast_strings_are_on_as_firmware_leaves_them(guest: Guest) -> None:
+    def misc_enable() -> int:
+        data = bytearray(api.MSRS_HEAD.pack(1, 0) + api.MSR_ENTRY.pack(0x1A0, 0, 0))
+        assert api.ioctl_update(guest.accel.vcpus[0].fd, api.GET_MSRS, data) == 1
+        return int(api.MSR_ENTRY.unpack_from(data, api.MSRS_HEAD.size)[2])
+
+    assert misc_enable() & 1
+    api.ioctl_write(guest.accel.vcpus[0].fd, api.SET_MSRS, api.MSRS_HEAD.pack(1, 0) + api.MSR_ENTRY.pack(0x1A0, 0, 0))
+    guest.accel.set_boot_state(REAL)
+    guest.accel.reset_vcpus()
+    assert misc_enable() & 1
+
+
 def test_second_vcpu_starts_at_its_sipi_vector() -> None:
     guest = Guest(cpus=2)
     try:

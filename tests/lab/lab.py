@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine with a complete /dev/kvm, in software: for computers whose own is not complete, or not there.
 
-    python tests/lab/lab.py [--timeout SECONDS] [--out FOLDER] -- COMMAND...
+    python tests/lab/lab.py [--timeout SECONDS] [--out FOLDER] [--processors N] -- COMMAND...
 
 runs COMMAND in a QEMU machine under software emulation, which can emulate a processor with AMD's virtualization.
 Debian's kernel in it loads kvm-amd. It sees this computer's files at their usual paths; what it writes is lost, except
@@ -96,11 +96,12 @@ def _boot_files() -> tuple[Path, Path]:
     return kernel.image, archive
 
 
-def _qemu(out: Path) -> list[str]:
+def _qemu(out: Path, processors: int) -> list[str]:
     image, archive = _boot_files()
     folder = "local,security_model=none"
+    threads = "single" if processors == 1 else "multi"
     return [
-        *(QEMU, "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MIB)),
+        *(QEMU, "-M", "q35", "-accel", f"tcg,thread={threads}", "-cpu", "max", "-smp", str(processors), "-m", str(MEMORY_MIB)),
         *("-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"),
         *("-kernel", str(image), "-initrd", str(archive), "-append", KERNEL_WORDS),
         *("-virtfs", f"{folder},path=/,mount_tag=files,readonly=on,multidevs=remap"),
@@ -122,6 +123,7 @@ def run_in_lab(
     variables: Mapping[str, str] | None = None,
     attempts: int = 2,
     echo: bool = False,
+    processors: int = 1,
 ) -> Result:
     """Run COMMAND in the lab, in the current directory.
 
@@ -130,6 +132,7 @@ def run_in_lab(
     :param variables: environment of the command
     :param attempts: a lab that stops without a result, which emulation of this depth does now and then, is started anew
     :param echo: pass the output on while it comes
+    :param processors: more than one are emulated on as many threads; README.md tells what came of that
     :raises LabError: missing programs; no attempt gave a result
     """
     if missing := missing_programs():
@@ -139,7 +142,7 @@ def run_in_lab(
     for attempt in range(1, attempts + 1):
         status.unlink(missing_ok=True)
         (out / "command").write_text(_script(command, variables or {}))
-        output, reason = _run_once(_qemu(out), timeout + START_SECONDS, echo)
+        output, reason = _run_once(_qemu(out, processors), timeout + START_SECONDS, echo)
         if status.exists() and (text := status.read_text().strip()):
             return Result(int(text), output, attempt)
         left = "; once more" if attempt < attempts else ""
@@ -168,13 +171,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--processors", type=int, default=1)
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         out = arguments.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
         try:
-            return run_in_lab(arguments.command, timeout=arguments.timeout, out=out.resolve(), echo=True).status
+            return run_in_lab(
+                arguments.command, timeout=arguments.timeout, out=out.resolve(), echo=True, processors=arguments.processors
+            ).status
         except (LabError, KernelError) as error:
             print(f"lab: {error}", file=sys.stderr)
             return 125

@@ -103,6 +103,7 @@ def qemu_command(wanted: dict[str, object], image: Path, serial: str) -> list[st
         *("-device", f"virtserialport,chardev=port,name={wanted['serial_name']}"),
         *("-drive", f"file={image},format=raw,if=none,id=root", "-device", "virtio-blk-pci,drive=root"),
         *("-netdev", f"tap,id=lan,ifname={TAP},script=no,downscript=no", "-device", "virtio-net-pci,netdev=lan"),
+        *wanted.get("options", ()),  # type: ignore[misc]
     ]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from qdevpy.accel.base import BootState, StopReason
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 STATES = (
     (api.GET_SREGS, api.SET_SREGS),
     (api.GET_REGS, api.SET_REGS),
-    (api.GET_FPU, api.SET_FPU),
+    (api.GET_XSAVE, api.SET_XSAVE),  # x87, SSE, AVX, PKRU...
     (api.GET_XCRS, api.SET_XCRS),
     (api.GET_DEBUGREGS, api.SET_DEBUGREGS),
     (api.GET_LAPIC, api.SET_LAPIC),
@@ -29,12 +30,17 @@ STATES = (
     (api.GET_MP_STATE, api.SET_MP_STATE),
 )
 
+FEATURE_CONTROL = 0x3A
+MISC_ENABLE = 0x1A0
+#: as firmware leaves it, and QEMU: without it Linux thinks that an Intel processor is slow at REP MOVSB
+FAST_STRINGS = 1
+
 #: MSRs that a reset brings back; the TSC goes on
 MSRS = (
     *(0x174, 0x175, 0x176),  # SYSENTER
     *(0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0xC0000102, 0xC0000103),  # SYSCALL, KERNEL_GS_BASE, TSC_AUX
     *(0x277, 0x2FF, *range(0x200, 0x210), 0x250, 0x258, 0x259, *range(0x268, 0x270)),  # PAT, MTRRs
-    *(0x3A, 0x48, 0x1A0, 0x1D9, 0xDA0, 0x6E0),  # FEATURE_CONTROL, SPEC_CTRL, MISC_ENABLE, DEBUGCTL, XSS, TSC_DEADLINE
+    *(0x48, MISC_ENABLE, 0x1D9, 0xDA0, 0x6E0),  # SPEC_CTRL, DEBUGCTL, XSS, TSC_DEADLINE
     # KVM's own, which make it write into guest memory: clocks, async page faults, steal time, EOI
     *(0x11, 0x12, *range(0x4B564D00, 0x4B564D09)),
 )
@@ -63,8 +69,10 @@ class VCpu:
         self.pointer.run = self._run_start
         self.pointer.space = space.pointer
         api.ioctl_write(self.fd, api.SET_CPUID2, cpuid)
+        self._enable_fast_strings()
+        self._feature_control = self._read_msrs([FEATURE_CONTROL])
         self._power_on = [(put, bytes(api.ioctl_read(self.fd, get))) for get, put in STATES]
-        self._msrs = self._read_msrs()
+        self._msrs = self._read_msrs(MSRS)
         self._fresh = True
 
     def close(self) -> None:
@@ -79,6 +87,8 @@ class VCpu:
         """Back to power-on: as KVM made it."""
         if self._fresh:
             return
+        # first: as host's write of 0 it ends a VMX operation, which forbids control registers their power-on values
+        api.ioctl_write(self.fd, api.SET_MSRS, self._feature_control)
         for put, state in self._power_on:
             api.ioctl_write(self.fd, put, state)
         api.ioctl_write(self.fd, api.SET_MSRS, self._msrs)
@@ -95,10 +105,18 @@ class VCpu:
         self._fresh = False
         api.ioctl_write(self.fd, api.SET_MSRS, api.MSRS_HEAD.pack(1, 0) + api.MSR_ENTRY.pack(*MTRR_WRITE_BACK))
 
-    def _read_msrs(self) -> bytes:
+    def _enable_fast_strings(self) -> None:
+        head, size = api.MSRS_HEAD.pack(1, 0), api.MSRS_HEAD.size
+        found = self._read_msrs([MISC_ENABLE])
+        if len(found) > size:
+            index, _, value = api.MSR_ENTRY.unpack_from(found, size)
+            # a KVM that does not let us goes on without
+            api.ioctl_write(self.fd, api.SET_MSRS, head + api.MSR_ENTRY.pack(index, 0, value | FAST_STRINGS))
+
+    def _read_msrs(self, wanted: Iterable[int]) -> bytes:
         """``struct kvm_msrs`` with the values of those that this host has."""
         found = []
-        left = list(MSRS)
+        left = list(wanted)
         while left:
             entries = b"".join(api.MSR_ENTRY.pack(index, 0, 0) for index in left)
             data = bytearray(api.MSRS_HEAD.pack(len(left), 0) + entries)
