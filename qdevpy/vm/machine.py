@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from qdevpy.plugin.registry import Registry
     from qdevpy.qdev.device import Device
     from qdevpy.vm.board import Board
+    from qdevpy.vm.event_types import Cause
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +220,7 @@ class Machine:
 
     # -- requests, from any thread
 
-    def request_shutdown(self, reason: str, status: int = 0) -> None:
+    def request_shutdown(self, reason: str, status: int = 0, *, cause: Cause = "guest-shutdown") -> None:
         """End the machine; the first request wins."""
         if self.ending is None:
             self.ending = Ending(reason, status)
