@@ -15,7 +15,7 @@ from cffi import FFI
 
 ROOT = "plugins/virtio_blk"
 INCLUDE = "qdevpy/native/include"
-SOURCES = ["request", "queue", "engine_threads", "engine_uring"]
+SOURCES = ["request", "queue", "engine_threads", "engine_uring", "engine_null"]
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 #: what cffi generates is not ours to keep warning-free
 GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drives: an image file, a block device of the host, or memory, as a disk's contents."""
+"""Drives: an image file, a block device of the host, or memory, as a disk's contents; or no contents (null-co)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -19,10 +19,11 @@ from qdevpy.backend.base import Backend
 from qdevpy.backend.drive_lock import ImageBusyError, lock_image, unlock_image
 from qdevpy.errors import BackendError
 from qdevpy.qdev import property as prop
-from qdevpy.qdev.kinds import Enum
+from qdevpy.qdev.kinds import Enum, Size
 
 log = logging.getLogger(__name__)
 
+SECTOR = 512
 _BLKSSZGET = 0x1268
 _MAGIC = {b"QFI\xfb": "qcow2", b"KDMV": "vmdk", b"vhdx": "vhdx", b"cone": "vpc"}
 
@@ -56,22 +57,42 @@ class _Aio(Enum):
         return super().parse(given)
 
 
+#: QEMU's names of files that are none; what stands before ``://`` is the driver
+NULL_FILES = ("null-co://", "null-aio://")
+NULL_DRIVERS = ("null-co", "null-aio")
+NULL_SIZE = 1 << 30  #: of a null disk whose size is not given, as QEMU's
+
+
 class Drive(Backend):
     """An entry of ``drives:``. The device that takes it does the I/O, on :attr:`fd`.
 
-    :ivar fd: the open image; -1 while closed
-    :ivar size: bytes
+    :ivar fd: the open image; -1 while closed, and for a disk without contents
+    :ivar size: bytes of the disk: the image's, or what the options say
+    :ivar resized: called after the size has changed; the device that has the drive sets it
     :ivar is_block_device: whether it is a block device of the host
     :ivar block_size: the host's logical sector size for a block device; 512 for files
     :ivar request_alignment: what offsets, lengths and buffers must be multiples of; 1 without ``cache.direct``
     """
 
     type_name: ClassVar[str] = "drive"
-    description: ClassVar[str] = "an image file or a block device; or an empty disk in memory"
+    description: ClassVar[str] = "an image file or a block device; an empty disk in memory; or a disk without contents"
     section: ClassVar[str] = "drives"
-    required: ClassVar[Sequence[str]] = ("file|scratch",)
+    required: ClassVar[Sequence[str]] = ("file|scratch|driver",)
 
-    file: str | None = prop.path(must_exist=True, help="image file or block device")
+    file: str | None = prop.path(
+        must_exist=True, words=NULL_FILES, help="image file or block device; null-co:// is short for driver: null-co"
+    )
+    driver: str = prop.enum(
+        "auto",
+        choices=("auto", "file", "host_device", "raw", *NULL_DRIVERS, "none"),
+        type_name="BlockdevDriver",
+        help="null-co, null-aio: a disk without contents; none: a drive without medium; else: what file is",
+    )
+    read_zeroes: bool = prop.boolean(help="null-co: reads are zeros; off: they leave the guest's memory as it was")
+    disk_size: int | None = prop.declare(
+        Size(), None, name="size", help="bytes of the disk; default: what follows offset in the file; null-co: 1G"
+    )
+    offset: int = prop.size(0, help="where in the file the disk begins, in bytes")
     scratch: int = prop.size(0, help="without file: bytes of an empty disk in memory, lost at the end")
     format: str = prop.declare(_Format("str", ("raw",)), "raw", help="format of the image")
     readonly: bool = prop.boolean(help="open it read-only; the guest gets a read-only disk")
@@ -89,10 +110,21 @@ class Drive(Backend):
     is_block_device: bool = attrs.field(default=False, init=False)
     block_size: int = attrs.field(default=512, init=False)
     request_alignment: int = attrs.field(default=1, init=False)
+    resized: Callable[[], None] | None = attrs.field(default=None, init=False)
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it is a disk without contents: what is written goes nowhere."""
+        return self.driver in NULL_DRIVERS or self.file in NULL_FILES
+
+    @property
+    def is_inserted(self) -> bool:
+        """Whether there is a medium."""
+        return self.fd >= 0 or self.is_null
 
     @property
     def _where(self) -> str:
-        return self.file or "scratch disk"
+        return self.driver if self.is_null else self.file or "scratch disk"
 
     def _error(self, what: str, advice: str | None = None) -> BackendError:
         return BackendError(f"drive '{self.name}': {self._where}: {what}" + (f"; {advice}" if advice else ""))
@@ -102,6 +134,12 @@ class Drive(Backend):
 
         :raises BackendError: missing, not permitted, not a file or block device, no O_DIRECT there
         """
+        self._check_place()
+        if self.is_null:
+            self.refresh_size()
+            return
+        if self.driver == "none":
+            return
         if self.file:
             self._open_file(self.file)
         elif self.scratch:
@@ -116,6 +154,11 @@ class Drive(Backend):
         except BaseException:
             self.close()
             raise
+
+    def _check_place(self) -> None:
+        for name, value in (("size", self.disk_size or 0), ("offset", self.offset)):
+            if value % SECTOR:
+                raise self._error(f"{name} {value} is not a multiple of {SECTOR}")
 
     def _open_file(self, path: str) -> None:
         self._check_sort(path)
@@ -183,9 +226,45 @@ class Drive(Backend):
         """Find out the size anew, after the image grew or shrank.
 
         :returns: bytes
+        :raises BackendError: ``offset`` and ``size`` go beyond the image
         """
-        self.size = os.lseek(self.fd, 0, os.SEEK_END)
+        if self.is_null:
+            self.size = NULL_SIZE if self.disk_size is None else self.disk_size
+            return self.size
+        there = os.lseek(self.fd, 0, os.SEEK_END) - self.offset
+        if there < (self.disk_size or 0):
+            raise self._error(f"has {there + self.offset} bytes, and offset {self.offset} and size {self.disk_size} go beyond")
+        self.size = there if self.disk_size is None else self.disk_size
         return self.size
+
+    def resize(self, size: int) -> None:
+        """Make the image SIZE bytes long, and tell the device; as QEMU's ``block_resize``.
+
+        Files grow and shrink; a block device does neither, but may be larger than what is asked for. A null
+        disk has a size of its own.
+
+        :raises BackendError: read-only, not resizable, or the host refuses
+        """
+        if not self.is_inserted:
+            raise BackendError(f"No medium inserted in drive '{self.name}'")
+        if self.readonly:
+            raise BackendError("Image is read-only")
+        if self.is_null:
+            raise BackendError("Image format driver does not support resize")
+        if self.disk_size is not None:
+            raise BackendError("Cannot resize fixed-size raw disks")
+        if self.is_block_device:
+            if size > self.refresh_size():
+                raise BackendError("Cannot grow device files")
+        else:
+            try:
+                os.ftruncate(self.fd, self.offset + size)
+            except (OSError, OverflowError) as error:
+                why = getattr(error, "strerror", None) or "File too large"
+                raise BackendError(f"Failed to resize the file: {why}") from None
+        self.refresh_size()
+        if self.resized is not None:
+            self.resized()
 
     def take(self, device: str, *, share_rw: bool = False) -> None:
         """A device plugs in; lock the image.
@@ -193,7 +272,11 @@ class Drive(Backend):
         :param share_rw: others may write to the image meanwhile (a cluster file system)
         :raises BackendError: another device, or another program, has it
         """
+        if not self.is_inserted:
+            raise BackendError(f"{device} needs a medium, and drive '{self.name}' has none; set its file")
         super().take(device)
+        if self.is_null:
+            return
         try:
             if not lock_image(self.fd, write=not self.readonly, share_write=share_rw):
                 log.warning("drive '%s': %s: no locks on its file system; take care not to use it twice", self.name, self._where)
@@ -207,6 +290,7 @@ class Drive(Backend):
 
     def release(self) -> None:
         """The device is gone; unlock the image."""
+        self.resized = None
         if self.fd >= 0:
             unlock_image(self.fd)
         super().release()

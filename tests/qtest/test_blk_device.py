@@ -216,8 +216,8 @@ def test_config_write_across_writeback_counts(make: MakeRig) -> None:
 def test_resize_tells_the_driver_and_takes_effect(make: MakeRig, image: Path) -> None:
     rig = make()
     assert rig.run(IN, SIZE // 512, read=512)[0] != OK
-    os.truncate(image, 2 * SIZE)
-    rig.device.resize()
+    rig.drive.resize(2 * SIZE)
+    assert image.stat().st_size == 2 * SIZE
     assert rig.config_changes == 1
     assert field(rig, "Q", 0) == 2 * SIZE // 512
     assert rig.run(IN, SIZE // 512, read=512) == (OK, bytes(512))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -292,9 +291,9 @@ def test_resize_raises_a_config_interrupt(machine: FakeMachine, plug: Plug, inte
     proxy = plug()
     driver = interface(machine, proxy)
     driver.start(msix=True)
-    os.truncate(image, 2 * SIZE)
     with machine.lock:
-        proxy.device.resize()
+        proxy.device.drive.resize(2 * SIZE)
+    assert image.stat().st_size == 2 * SIZE
     assert driver.interrupts(0)
     assert driver.read_config(0, 4) == 2 * SIZE // 512  # type: ignore[attr-defined]
 

@@ -39,6 +39,9 @@ struct blk_disk {
     int use_uring;
     int readonly;
     int unmap;             /* discards reach the host */
+    int null;              /* no file: fd is not used, writes go nowhere */
+    int read_zeroes;       /* null: reads are zeros; else they leave the guest's buffers alone */
+    uint64_t offset;       /* bytes before the disk in the file */
     uint32_t block_size;   /* requests start at, and are, multiples of it */
     uint32_t mem_align;    /* of buffers, for O_DIRECT; 1: any */
     uint32_t max_discard;  /* sectors */
@@ -92,6 +95,7 @@ struct blk_engine {
 };
 
 extern const struct blk_engine blk_threads;
+extern const struct blk_engine blk_null;
 #ifdef BLK_HAVE_URING
 extern const struct blk_engine blk_uring;
 #endif

@@ -9,7 +9,8 @@ struct blk_counter {
 };
 
 struct blk_disk {
-    int fd, use_uring, readonly, unmap;
+    int fd, use_uring, readonly, unmap, null, read_zeroes;
+    uint64_t offset;
     uint32_t block_size, mem_align, max_discard, max_zeroes;
     uint8_t serial[20];
     uint64_t sectors;

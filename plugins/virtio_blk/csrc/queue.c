@@ -120,6 +120,8 @@ static int blk_start(struct qd_vq *vq)
     if (q->disk->use_uring)
         q->engine = &blk_uring;
 #endif
+    if (q->disk->null)
+        q->engine = &blk_null;
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (fd < 0)
         return -errno;

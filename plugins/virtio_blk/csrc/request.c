@@ -308,7 +308,7 @@ static void start_transfer(struct blk_req *req, const struct header *h)
         advance(req, sizeof(*h));
     else if (--req->iov[req->niov - 1].iov_len == 0) /* the status byte */
         req->niov--;
-    req->offset = h->sector * BLK_SECTOR;
+    req->offset = disk->offset + h->sector * BLK_SECTOR;
     req->io.step = write ? BLK_STEP_WRITE : BLK_STEP_READ;
     bool stable = write && load(&disk->write_through);
     req->sync = stable && load(&disk->no_dsync);
@@ -342,7 +342,7 @@ static void start_range(struct blk_req *req, bool negotiated, uint32_t max_secto
     req->length = (uint64_t)r.sectors * BLK_SECTOR;
     if (r.sectors > max_sectors || !range_ok(disk, r.sector, req->length))
         return refuse(req, S_IOERR);
-    req->offset = r.sector * BLK_SECTOR;
+    req->offset = disk->offset + r.sector * BLK_SECTOR;
     req->allow_unmap = r.flags & WRITE_ZEROES_UNMAP;
     req->sync = load(&disk->write_through);
     if (!req->length)

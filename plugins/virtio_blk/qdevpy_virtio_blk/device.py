@@ -86,10 +86,11 @@ class VirtIOBlock(VirtIODevice):
         drive = self._checked_drive()
         self._check_sizes(drive)
         self._native = native
-        if drive.aio == "io_uring":
+        if drive.aio == "io_uring" and not drive.is_null:
             self._check_uring(drive)
         drive.take(self.label, share_rw=self.share_rw)
         self.cleanup.callback(drive.release)
+        drive.resized = self.resize
         self._disk = self._make_disk(drive)
         count = getattr(self.machine, "cpus", 1) if self.num_queues == AUTO_QUEUES else self.num_queues
         for _ in range(count):
@@ -131,6 +132,9 @@ class VirtIOBlock(VirtIODevice):
                 "use_uring": drive.aio == "io_uring",
                 "readonly": drive.readonly,
                 "unmap": drive.discard == "unmap",
+                "null": drive.is_null,
+                "read_zeroes": drive.read_zeroes,
+                "offset": drive.offset,
                 "block_size": self._block_size,
                 "mem_align": drive.request_alignment,
                 "max_discard": self.max_discard_sectors,
@@ -260,9 +264,8 @@ class VirtIOBlock(VirtIODevice):
     # -- while it runs
 
     def resize(self) -> None:
-        """The image grew or shrank: tell the driver the new capacity (5.2.6.2). With the VM lock held."""
+        """The drive has a new size: tell the driver the new capacity (5.2.6.2). With the VM lock held."""
         assert self.drive is not None
-        self.drive.refresh_size()
         self._disk.sectors = self._capacity(self.drive)
         self.bindings.notify_config()
 

@@ -316,3 +316,67 @@ def test_lock_of_another_process_is_seen(make: MakeDrive, image: Path) -> None:
         with pytest.raises(BackendError, match="somebody else"):
             opened(make).take("disk0")
         other.communicate()
+
+
+# -- parts of files, resize, no medium
+
+
+def test_offset_leaves_the_rest_of_the_file(make: MakeDrive) -> None:
+    drive = make(offset="1024")
+    drive.open()
+    assert drive.size == 3072
+
+
+@pytest.mark.parametrize("option", ["size", "offset"])
+def test_place_that_is_no_whole_sector_is_an_error(make: MakeDrive, option: str) -> None:
+    with pytest.raises(BackendError, match=f"{option} 100 is not a multiple of 512"):
+        make(**{option: "100"}).open()
+
+
+def test_place_beyond_the_file_is_an_error(make: MakeDrive) -> None:
+    with pytest.raises(BackendError, match="has 4096 bytes, and offset 512 and size 4096 go beyond"):
+        make(offset="512", size="4096").open()
+
+
+def test_resize_changes_the_file_and_tells_the_device(make: MakeDrive, image: Path) -> None:
+    drive = make()
+    drive.open()
+    drive.take("disk0")
+    sizes: list[int] = []
+    drive.resized = lambda: sizes.append(drive.size)
+
+    drive.resize(8192)
+    drive.resize(512)
+    drive.release()
+    drive.resize(1024)
+
+    assert (sizes, image.stat().st_size) == ([8192, 512], 1024)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "message"),
+    [
+        ({"readonly": "on"}, 8192, "Image is read-only"),
+        ({"size": "4096"}, 8192, "Cannot resize fixed-size raw disks"),
+        ({}, 1 << 63, "Failed to resize the file"),
+    ],
+)
+def test_resize_that_cannot_be_says_why(make: MakeDrive, options: dict[str, str], size: int, message: str) -> None:
+    drive = make(**options)
+    drive.open()
+    with pytest.raises(BackendError, match=message):
+        drive.resize(size)
+    assert drive.size == 4096
+
+
+def test_drive_without_a_medium_opens_and_serves_no_device() -> None:
+    drive = Drive(id="cd")
+    drive.set_property("driver", "none")
+    drive.open()
+    with pytest.raises(BackendError, match="disk0 needs a medium, and drive 'cd' has none"):
+        drive.take("disk0")
+    with pytest.raises(BackendError, match="No medium inserted"):
+        drive.resize(512)
+    drive.close()
+    assert not drive.is_inserted
+    assert drive.user is None
