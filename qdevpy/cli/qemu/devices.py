@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options about devices and what they refer to: -device, -global, -object, -netdev, -nic, -net."""
+
+from __future__ import annotations
+
+from qdevpy.cli.qemu.draft import Draft
+from qdevpy.cli.qemu.opts import CommandLineError, Options, parse_options
+from qdevpy.errors import UnknownNameError, did_you_mean
+
+
+def device(draft: Draft, text: str) -> None:
+    """``-device TYPE,id=ID,NAME=VALUE``."""
+    options = parse_options(text, "driver")
+    type_name = options.need("driver")
+    check_device_type(draft, type_name)
+    draft.append("devices", draft.device(type_name, options.rest()))
+
+
+def check_device_type(draft: Draft, type_name: str) -> None:
+    """:raises CommandLineError: there is none of that name, in QEMU's words."""
+    try:
+        draft.registry.device_type(type_name)
+    except UnknownNameError:
+        hint = did_you_mean(type_name, draft.registry.device_types) or "; '-device help' lists them"
+        note = draft.registry.broken_note()
+        raise CommandLineError(f"'{type_name}' is not a valid device model name{hint}{note}") from None
+
+
+def global_default(draft: Draft, text: str) -> None:
+    """``-global DRIVER.PROPERTY=VALUE`` or ``driver=,property=,value=``."""
+    name, equals, value = text.partition("=")
+    driver, dot, prop = name.partition(".")
+    if not (equals and dot and driver and prop):
+        options = parse_options(text)
+        driver, prop, value = options.need("driver"), options.need("property"), options.need("value")
+        options.end()
+    draft.put(value, "global", f"{driver}.{prop}")
+
+
+def host_object(draft: Draft, text: str) -> None:
+    """``-object TYPE,id=ID,...``."""
+    options = parse_options(text, "qom-type")
+    type_name, name = options.need("qom-type"), options.need("id")
+    known = draft.registry.backend_names("objects")
+    if type_name not in known:
+        hint = did_you_mean(type_name, known) or f"; expected one of {', '.join(known)}"
+        raise CommandLineError(f"Parameter 'qom-type' does not accept value '{type_name}'{hint}")
+    draft.entry("objects", name, {"type": type_name, **options.rest()})
+
+
+# -- network
+
+
+def netdev(draft: Draft, text: str) -> None:
+    """``-netdev TYPE,id=ID,...``."""
+    options = parse_options(text, "type")
+    type_name = options.need("type")
+    check_netdev_type(draft, type_name)
+    add_netdev(draft, type_name, options.need("id"), options)
+
+
+def check_netdev_type(draft: Draft, type_name: str) -> None:
+    """:raises CommandLineError: there is none of that name."""
+    known = draft.registry.backend_names("netdevs")
+    if type_name not in known:
+        hint = did_you_mean(type_name, known) or f"; expected one of {', '.join(known)}"
+        if type_name == "socket":
+            hint = "; its successors are stream and dgram"
+        raise CommandLineError(f"Parameter 'type' does not accept value '{type_name}'{hint}")
+
+
+def add_netdev(draft: Draft, type_name: str, name: str, options: Options) -> None:
+    """An entry of ``netdevs:``."""
+    found: dict[str, str] = {}
+    if type_name == "user":
+        # one text here; in QEMU the option is repeated, or a JSON list of {"str": TEXT}
+        forwards = options.pop_all("hostfwd")
+        forwards += [text for key, text in options.items if key.startswith("hostfwd.")]
+        options.items = [item for item in options.items if not item[0].startswith("hostfwd.")]
+        if forwards:
+            found["hostfwd"] = " ".join(forwards)
+    draft.entry("netdevs", name, {"type": type_name, **found, **options.rest()})
+
+
+def nic(draft: Draft, text: str) -> None:
+    """``-nic none``; or a netdev and its card in one. Cards come before the devices of ``-device``, as QEMU's do."""
+    if text == "none":
+        return
+    options = parse_options(text, "type")
+    type_name = options.need("type")
+    check_netdev_type(draft, type_name)
+    model = options.pop("model") or "virtio-net-pci"
+    check_device_type(draft, model)
+    card = {name: value for name in ("mac", "addr") if (value := options.pop(name)) is not None}
+    draft.nic_count += 1
+    name = options.pop("id") or f"nic{draft.nic_count - 1}"
+    add_netdev(draft, type_name, name, options)
+    draft.board_devices.append(draft.device(model, {"netdev": name, **card}))
+
+
+def net(draft: Draft, text: str) -> None:
+    """``-net none``; everything else of it is history."""
+    if text != "none":
+        raise CommandLineError("expected none; write -netdev and -device, or -nic")
