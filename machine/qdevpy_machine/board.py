@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class PC(Board):
     """See the module."""
 
-    type_name: ClassVar[str] = "pc"
-    aliases: ClassVar[Sequence[str]] = ("pc-i440fx-7.2", "pc-7.2")
+    type_name: ClassVar[str] = "pc-i440fx-7.2"
+    aliases: ClassVar[Sequence[str]] = ("pc", "pc-7.2")
     description: ClassVar[str] = "PC with Intel 440FX and PIIX chips"
     buses: ClassVar[Mapping[str, str]] = {"pci.0": "PCI", "isa.0": "ISA"}
     chips: ClassVar[Mapping[tuple[str, int], str]] = {
@@ -51,13 +51,18 @@ class PC(Board):
 
     def build(self, machine: Machine) -> None:
         """Plug the chips."""
+        from qdevpy.accel.base import CpuAccelerator
         from qdevpy_machine.chipset import HOST_BRIDGE, I440FX, ISA_BRIDGE, PIIX3, PIIX4PM, POWER, PCIHost
         from qdevpy_machine.i8042 import I8042
+        from qdevpy_machine.irqchips import IOAPIC, KVMIOAPIC
         from qdevpy_machine.ports import Port92
         from qdevpy_machine.rtc import MC146818
 
         host = PCIHost()
-        machine.plug(host, machine.system_bus)
+        machine.plug(host, machine.system_bus, name="i440fx")
+        ioapic = KVMIOAPIC() if isinstance(machine.accel, CpuAccelerator) else IOAPIC()
+        host.add_part("ioapic", ioapic)
+        machine.plug(ioapic, machine.system_bus)
         bridge = PIIX3()
         bridge.multifunction = True
         for function, devfn in ((I440FX(), HOST_BRIDGE), (bridge, ISA_BRIDGE), (PIIX4PM(), POWER)):

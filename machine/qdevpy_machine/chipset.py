@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qdevpy.pci.bus import PCIBus
 from qdevpy.pci.device import PCIDevice
-from qdevpy.qdev.device import Device
+from qdevpy.qdev.sysbus import SysBusDevice
 from qdevpy_machine import layout
 from qdevpy_machine.dsdt import pirq_of
 from qdevpy_machine.isa import ISABus
@@ -34,7 +34,7 @@ RESET_FULL, RESET_CPU = 0x02, 0x04
 PM_BASE_REGISTER, PM_ENABLE_REGISTER = 0x40, 0x80
 
 
-class PCIHost(Device):
+class PCIHost(SysBusDevice):
     """The way to config space: ports 0xCF8 and 0xCFC (PCI 3.0, 3.2.2.3.2). Offers ``pci.0``.
 
     :ivar reset_control: who answers byte accesses to port 0xCF9, in the midst of the address register: the PIIX3
@@ -42,8 +42,6 @@ class PCIHost(Device):
 
     type_name: ClassVar[str] = "i440FX-pcihost"
     description: ClassVar[str] = "Intel 440FX host bridge"
-    bus_type: ClassVar[str | None] = "System"
-    user_creatable: ClassVar[bool] = False
 
     def do_realize(self) -> None:
         """Offer the bus and answer at the ports."""

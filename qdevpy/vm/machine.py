@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +24,7 @@ from qdevpy.errors import BackendError, RealizeError
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
 from qdevpy.qdev.bus import Bus
+from qdevpy.qdev.composition import Composition
 from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
 
@@ -95,6 +96,7 @@ class Machine:
         self.backends: dict[tuple[str, str], Backend] = {}
         self.system_bus = Bus("main-system-bus")
         self.root_buses: list[Bus] = [self.system_bus]
+        self.composition = Composition(cpus)
         self._reset_reason: str | None = None
         self._iothreads: dict[str, IOThread] = {}
         self._macs = 0
@@ -159,15 +161,21 @@ class Machine:
             self._cleanup.callback(thread.close)
         return self._iothreads[key]
 
+    @property
+    def iothreads(self) -> Mapping[str, IOThread]:
+        """The I/O threads that have a name."""
+        return {name: thread for name, thread in self._iothreads.items() if name != "default"}
+
     def add_root_bus(self, bus: Bus) -> Bus:
         """A bus that no device offers."""
         self.root_buses.append(bus)
         return bus
 
-    def plug(self, device: Device, bus: Bus | None = None) -> None:
+    def plug(self, device: Device, bus: Bus | None = None, *, name: str | None = None) -> None:
         """Put a device on BUS, or on the first bus of its sort.
 
-        :raises RealizeError: there is no such bus, or the device's own reason
+        :param name: what the board calls it in the composition tree; None: its place follows from its id
+        :raises RealizeError: there is no such bus, the id is taken, or the device's own reason
         """
         if bus is None:
             bus = self.find_bus(device.bus_type or self.system_bus.bus_type)
@@ -175,7 +183,13 @@ class Machine:
             raise RealizeError(f"needs a bus of type {device.bus_type}, and the machine has none", device=device.label)
         device.machine = self
         with self.lock:
-            bus.plug(device)
+            if device.qom_parent is None:
+                self.composition.add(device, name)
+            try:
+                bus.plug(device)
+            except BaseException:
+                device.cleanup.close()  # of one that did not get as far as realize
+                raise
 
     def next_mac(self) -> bytes:
         """The next address of the default series 52:54:00:12:34:56 and up."""
