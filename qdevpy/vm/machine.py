@@ -107,6 +107,7 @@ class Machine:
         self._cleanup.callback(self.space.close)
         self.loop = MainLoop(self.space.lock)
         self._cleanup.callback(self.loop.close)
+        self._cleanup.callback(self._close_backends)
 
     # -- building
 
@@ -132,12 +133,30 @@ class Machine:
     def add_backend(self, backend: Backend) -> None:
         """Open a back end and keep it until the end.
 
-        :raises BackendError: it cannot be opened
+        :raises BackendError: it cannot be opened, or its name is taken
         """
+        if (backend.section, backend.name) in self.backends:
+            raise BackendError(f"{backend.section[:-1]} '{backend.name}' exists already; choose another name")
         backend.machine = self
         backend.open()
         self.backends[backend.section, backend.name] = backend
-        self._cleanup.callback(backend.close)
+
+    def remove_backend(self, section: str, name: str) -> None:
+        """Close a back end and forget it.
+
+        :raises BackendError: there is none of that name, or it is in use
+        """
+        backend = self.backend(section, name)
+        backend.removable()
+        del self.backends[section, name]
+        backend.close()
+
+    def _close_backends(self) -> None:
+        """Newest first, for some stand on others."""
+        with ExitStack() as closing:
+            for backend in self.backends.values():
+                closing.callback(backend.close)
+            self.backends.clear()
 
     def backend(self, section: str, name: str) -> Backend:
         """An opened back end.
@@ -165,6 +184,15 @@ class Machine:
     def iothreads(self) -> Mapping[str, IOThread]:
         """The I/O threads that have a name."""
         return {name: thread for name, thread in self._iothreads.items() if name != "default"}
+
+    def end_iothread(self, name: str) -> None:
+        """Forget an I/O thread. Where a device's queues are on it, it goes on until the end, as in QEMU."""
+        from qdevpy.vm.build import references
+
+        thread = self._iothreads.pop(name, None)
+        held = (getattr(r[0], r[2]) for device in self.devices() for r in references(device))
+        if thread is not None and not any(each is thread for each in held):
+            thread.close()
 
     def add_root_bus(self, bus: Bus) -> Bus:
         """A bus that no device offers."""
