@@ -99,6 +99,14 @@ class PC(Board):
         machine.memory.write(layout.TABLES, tables)
         return load_kernel(machine.memory, machine.memory_size, machine.definition.boot, layout.TABLES)
 
+    def press_power_button(self, machine: Machine) -> None:
+        """The PIIX4 tells the guest, with an SCI."""
+        from qdevpy_machine.chipset import PIIX4PM
+
+        for device in machine.devices():
+            if isinstance(device, PIIX4PM):
+                device.registers.press_power_button()
+
 
 def fill_cmos(rtc: MC146818, memory_size: int, cpus: int) -> None:
     """Memory sizes and the number of CPUs in CMOS, where PC firmware looks for them. As QEMU's ``hw/i386/pc.c``."""

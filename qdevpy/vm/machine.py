@@ -1,25 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The running machine: memory, buses, devices, back ends, and the states between power-on and the end.
+"""The machine: memory, buses, devices and back ends. How it runs and ends: :mod:`qdevpy.vm.run_control`.
 
-::
-
-    PRELAUNCH --start()--> RUNNING <--pause()/start()--> PAUSED
-        RUNNING --request_reset()--> reset, RUNNING
-        RUNNING --request_shutdown()/request_crash()--> SHUTDOWN / CRASHED, close()
-
-Requests may come from any thread (a vCPU's exit, a signal handler, a chardev); the main loop's thread
-carries them out. See qdevpy/native/include/qd_space.h for the VM lock's place in the lock order.
+See qdevpy/native/include/qd_space.h for the VM lock's place in the lock order.
 """
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from qdevpy.accel.base import CpuAccelerator, StopReason
+from qdevpy.accel.base import CpuAccelerator
 from qdevpy.errors import BackendError, RealizeError
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
@@ -27,6 +19,7 @@ from qdevpy.qdev.bus import Bus
 from qdevpy.qdev.composition import Composition
 from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
+from qdevpy.vm.run_control import Ending, RunControl, RunState
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import Accelerator
@@ -36,33 +29,13 @@ if TYPE_CHECKING:
     from qdevpy.plugin.registry import Registry
     from qdevpy.qdev.device import Device
     from qdevpy.vm.board import Board
-    from qdevpy.vm.event_types import Cause
+
+__all__ = ["Ending", "Machine", "RunState"]
 
 log = logging.getLogger(__name__)
 
 
-class RunState(enum.Enum):
-    """QEMU's run states, as far as we have them."""
-
-    PRELAUNCH = "prelaunch"
-    RUNNING = "running"
-    PAUSED = "paused"
-    SHUTDOWN = "shutdown"
-    CRASHED = "internal-error"
-
-
-class Ending(NamedTuple):
-    """How the machine ended.
-
-    :ivar reason: for the user
-    :ivar status: exit status of the process
-    """
-
-    reason: str
-    status: int
-
-
-class Machine:
+class Machine(RunControl):
     """One virtual machine. Built by :func:`qdevpy.vm.build.build_machine`; used as a context manager.
 
     :param board: what is soldered on
@@ -83,6 +56,10 @@ class Machine:
         definition: MachineDefinition,
         no_reboot: bool = False,
     ) -> None:
+        super().__init__(no_reboot=no_reboot or not definition.run.reboot)
+        self.shutdown_ends = definition.run.shutdown
+        self.panic_action = definition.run.panic
+        self.preconfig = definition.run.preconfig
         self.board = board
         self.accel = accel
         self.memory_size = memory_size
@@ -90,14 +67,10 @@ class Machine:
         self.definition = definition
         self.registry: Registry | None = None
         self.events = Events()
-        self.no_reboot = no_reboot
-        self.state = RunState.PRELAUNCH
-        self.ending: Ending | None = None
         self.backends: dict[tuple[str, str], Backend] = {}
         self.system_bus = Bus("main-system-bus")
         self.root_buses: list[Bus] = [self.system_bus]
         self.composition = Composition(cpus)
-        self._reset_reason: str | None = None
         self._iothreads: dict[str, IOThread] = {}
         self._macs = 0
         self._cleanup = ExitStack()
@@ -115,11 +88,6 @@ class Machine:
     def lock(self) -> AbstractContextManager[object]:
         """The VM lock: orders device-model state between vCPU exits and the main loop."""
         return self.space.lock
-
-    @property
-    def running(self) -> bool:
-        """Whether vCPUs run (or would, where there are none)."""
-        return self.state is RunState.RUNNING
 
     def open(self) -> None:
         """Give the board its memory and open the accelerator.
@@ -260,95 +228,11 @@ class Machine:
         """The device with that id, or None."""
         return next((d for d in self.devices() if d.id == device_id), None)
 
-    # -- requests, from any thread
-
-    def request_shutdown(self, reason: str, status: int = 0, *, cause: Cause = "guest-shutdown") -> None:
-        """End the machine; the first request wins."""
-        if self.ending is None:
-            self.ending = Ending(reason, status)
-            self.state = RunState.SHUTDOWN
-        self.loop.wake()
-
-    def request_crash(self, message: str) -> None:
-        """A vCPU cannot go on."""
-        if self.ending is None:
-            self.ending = Ending(message, 1)
-            self.state = RunState.CRASHED
-        self.loop.wake()
-
-    def request_reset(self, reason: str) -> None:
-        """Reset and go on; with ``no_reboot``, end with status 0."""
-        if self.no_reboot:
-            self.request_shutdown(f"{reason} (no reboot wanted)")
-            return
-        self._reset_reason = reason
-        self.loop.wake()
-
-    def _vcpu_stopped(self, stop: StopReason) -> None:
-        if stop.kind == "shutdown":
-            log.warning("vCPU %d: triple fault", stop.vcpu)
-            self.request_reset("triple fault")
-        else:
-            self.request_crash(stop.message)
-
-    # -- running; on the main loop's thread
-
-    def reset(self) -> None:
-        """Devices, interrupt controllers and vCPUs to power-on, then what firmware would do. vCPUs are paused.
-
-        :raises BootError: the kernel or initrd cannot be loaded
-        """
-        with self.lock:
-            for root in self.root_buses:
-                root.reset()
-            if isinstance(self.accel, CpuAccelerator):
-                self.accel.reset_vcpus()
-                state = self.board.prepare_boot(self)
-                if state is not None:
-                    self.accel.set_boot_state(state)
-
     def create_vcpus(self) -> None:
         """Make the vCPUs, where the accelerator has any; paused."""
         if isinstance(self.accel, CpuAccelerator):
             self.accel.on_stop = self._vcpu_stopped
             self.accel.create_vcpus(self.cpus)
-
-    def start(self) -> None:
-        """PRELAUNCH or PAUSED to RUNNING: devices first, so that no kick of a running vCPU meets a stopped device."""
-        with self.lock:
-            if self.running or self.ending is not None:
-                return
-            self.state = RunState.RUNNING
-            for device in reversed(list(self.devices())):  # children first: a transport after what it carries (rule 7)
-                device.vm_state_changed(True)
-            if isinstance(self.accel, CpuAccelerator):
-                self.accel.resume()
-
-    def pause(self) -> None:
-        """RUNNING to PAUSED: vCPUs first, then devices drain (rule 7)."""
-        if isinstance(self.accel, CpuAccelerator):
-            self.accel.pause()
-        with self.lock:
-            if self.running:
-                self.state = RunState.PAUSED
-            for device in reversed(list(self.devices())):
-                device.vm_state_changed(False)
-
-    def run(self) -> Ending:
-        """Run the main loop until the machine ends; vCPUs are paused and devices drained on return."""
-        while self.ending is None:
-            self.loop.run_once()
-            if self._reset_reason is not None and self.ending is None:
-                self._reboot()
-        self.pause()
-        return self.ending
-
-    def _reboot(self) -> None:
-        log.info("reset: %s", self._reset_reason)
-        self.pause()
-        self._reset_reason = None
-        self.reset()
-        self.start()
 
     def close(self) -> None:
         """Unplug everything, newest first, close back ends, threads, accelerator and memory. Never raises for a
