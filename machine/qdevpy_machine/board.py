@@ -8,24 +8,34 @@ interrupts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
 
 from qdevpy.errors import QdevpyError
+from qdevpy.qdev import property as prop
 from qdevpy.vm.board import Board
 from qdevpy_machine import layout
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import BootState
-    from qdevpy.pci.bus import PCIBus
     from qdevpy.vm.machine import Machine
+    from qdevpy_machine.chipset import I440FX
+    from qdevpy_machine.fw_cfg import FwCfg
     from qdevpy_machine.rtc import MC146818
+
+#: where the processor starts after a reset
+RESET_VECTOR = 0xFFFF_FFF0
 
 
 class PC(Board):
-    """See the module."""
+    """See the module.
 
-    type_name: ClassVar[str] = "pc-i440fx-7.2"
-    aliases: ClassVar[Sequence[str]] = ("pc", "pc-7.2")
+    :ivar firmware: the image that the machine starts with; None: a kernel is loaded without
+    """
+
+    type_name: ClassVar[str] = "pc"
+    aliases: ClassVar[Sequence[str]] = ("pc-i440fx-7.2", "pc-7.2")
     description: ClassVar[str] = "PC with Intel 440FX and PIIX chips"
     buses: ClassVar[Mapping[str, str]] = {"pci.0": "PCI", "isa.0": "ISA"}
     chips: ClassVar[Mapping[tuple[str, int], str]] = {
@@ -37,6 +47,16 @@ class PC(Board):
     is_default: ClassVar[bool] = True
     default_cpu_type: ClassVar[str | None] = "host-x86_64-cpu"
     default_ram_id: ClassVar[str | None] = "pc.ram"
+
+    acpi: bool = prop.boolean(True, help="ACPI tables")
+    graphics: bool = prop.boolean(True, help="off: firmware is asked to use the first serial port as its console")
+    i8042: bool = prop.boolean(True, help="keyboard controller and port 0x92")
+    fd_bootchk: bool = prop.boolean(True, help="firmware checks a floppy's boot sector for its signature")
+
+    firmware: str | None = attrs.field(default=None, init=False)
+    fw_cfg: FwCfg | None = attrs.field(default=None, init=False)
+    rtc: MC146818 = attrs.field(default=None, init=False)
+    _was_reset: bool = attrs.field(default=False, init=False)
 
     def add_memory(self, machine: Machine) -> None:
         """RAM from 0 to at most 3 GiB, the rest from 4 GiB on.
@@ -50,62 +70,74 @@ class PC(Board):
             machine.memory.add_ram(piece.start, piece.size, name=f"pc.ram{number}")
 
     def build(self, machine: Machine) -> None:
-        """Plug the chips."""
-        from qdevpy.accel.base import CpuAccelerator
+        """Plug the chips; with firmware, map it.
+
+        :raises BootError: there is no such firmware, or it is none
+        """
         from qdevpy_machine.chipset import HOST_BRIDGE, I440FX, ISA_BRIDGE, PIIX3, PIIX4PM, POWER, PCIHost
         from qdevpy_machine.i8042 import I8042
-        from qdevpy_machine.irqchips import IOAPIC, KVMIOAPIC
         from qdevpy_machine.ports import Port92
         from qdevpy_machine.rtc import MC146818
 
         host = PCIHost()
-        machine.plug(host, machine.system_bus, name="i440fx")
-        ioapic = KVMIOAPIC() if isinstance(machine.accel, CpuAccelerator) else IOAPIC()
-        host.add_part("ioapic", ioapic)
-        machine.plug(ioapic, machine.system_bus)
+        machine.plug(host, machine.system_bus)
+        northbridge = I440FX()
         bridge = PIIX3()
         bridge.multifunction = True
-        for function, devfn in ((I440FX(), HOST_BRIDGE), (bridge, ISA_BRIDGE), (PIIX4PM(), POWER)):
+        for function, devfn in ((northbridge, HOST_BRIDGE), (bridge, ISA_BRIDGE), (PIIX4PM(), POWER)):
             function.addr = devfn
             machine.plug(function, host.bus)
-        rtc = MC146818()
-        for chip in (rtc, I8042(), Port92()):
+        self.rtc = MC146818()
+        chips = [self.rtc, I8042(), Port92()] if self.i8042 else [self.rtc]
+        for chip in chips:
             machine.plug(chip, bridge.isa_bus)
-        fill_cmos(rtc, machine.memory_size, machine.cpus)
+        fill_cmos(self.rtc, machine.memory_size, machine.cpus)
+        self._add_firmware(machine, northbridge)
+
+    def _add_firmware(self, machine: Machine, northbridge: I440FX) -> None:
+        """Image, shadow RAM and fw_cfg, for machines that start in firmware or might be looked at by it."""
+        boot = machine.definition.boot
+        if boot.kernel is not None and boot.firmware is None and not machine.definition.fw_cfg:
+            return
+        from qdevpy_machine import rom
+        from qdevpy_machine.fw_cfg import FwCfg
+
+        path = rom.find_firmware(machine.definition)
+        if path is not None:
+            image = rom.load(machine, path)
+            rom.map_below_4g(machine, image)
+            northbridge.add_shadow(image)
+            self.firmware = path
+        elif boot.kernel is None:
+            northbridge.add_shadow(None)
+        fw_cfg = FwCfg()
+        machine.plug(fw_cfg, machine.system_bus)
+        self.fw_cfg = fw_cfg
+
+    def reset(self, machine: Machine) -> None:
+        """What CMOS has of the boot order: ``boot.once`` counts until the second reset."""
+        from qdevpy_machine.boot_order import cmos_values, letters
+
+        order = letters(machine.definition.boot, rebooted=self._was_reset)
+        for register, value in cmos_values(order, floppy_check=self.fd_bootchk).items():
+            self.rtc.cmos[register] = value
+        self._was_reset = True
 
     def prepare_boot(self, machine: Machine) -> BootState:
-        """Set the chipset and PCI devices up, write the ACPI tables, and load the kernel.
+        """Start in firmware; without, do its work: set chipset and PCI devices up, write ACPI and SMBIOS tables, load the
+        kernel.
 
         :raises BootError: names the image and what is wrong with it
         """
-        from qdevpy.accel.base import CpuAccelerator
-        from qdevpy_machine import acpi, firmware
-        from qdevpy_machine.dsdt import SerialPort
-        from qdevpy_machine.loader import load_kernel
-        from qdevpy_machine.serial import ISASerial
+        if self.firmware is not None:
+            from qdevpy.accel.base import BootState
 
-        bus = cast("PCIBus", machine.find_bus("pci.0"))
-        firmware.assign_bars(bus)
-        firmware.route_interrupts(bus)
-        firmware.enable_power_management(bus)
-        if isinstance(machine.accel, CpuAccelerator):
-            machine.accel.set_level_triggered({layout.SCI, *layout.PIRQ_ROUTES})
-        serial_ports = [
-            SerialPort(device.iobase, device.irq)
-            for device in machine.devices()
-            if isinstance(device, ISASerial) and device.iobase is not None and device.irq is not None
-        ]
-        tables = acpi.build_tables(layout.TABLES, cpus=machine.cpus, serial_ports=serial_ports)
-        machine.memory.write(layout.TABLES, tables)
-        return load_kernel(machine.memory, machine.memory_size, machine.definition.boot, layout.TABLES)
+            assert self.fw_cfg is not None
+            self.fw_cfg.load()  # what is wrong there is told now, not to the guest
+            return BootState("real", RESET_VECTOR)
+        from qdevpy_machine.direct import boot_directly
 
-    def press_power_button(self, machine: Machine) -> None:
-        """The PIIX4 tells the guest, with an SCI."""
-        from qdevpy_machine.chipset import PIIX4PM
-
-        for device in machine.devices():
-            if isinstance(device, PIIX4PM):
-                device.registers.press_power_button()
+        return boot_directly(machine)
 
 
 def fill_cmos(rtc: MC146818, memory_size: int, cpus: int) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import attrs
+
 from qdevpy.pci.bus import PCIBus
 from qdevpy.pci.device import PCIDevice
-from qdevpy.qdev.sysbus import SysBusDevice
+from qdevpy.qdev.device import Device
 from qdevpy_machine import layout
 from qdevpy_machine.dsdt import pirq_of
 from qdevpy_machine.isa import ISABus
@@ -18,7 +20,9 @@ from qdevpy_machine.pm import SIZE as PM_SIZE
 from qdevpy_machine.pm import PMRegisters
 
 if TYPE_CHECKING:
+    from qdevpy.native.overlay import HostPages
     from qdevpy.native.space import Mapping
+    from qdevpy_machine.shadow import ShadowRam
 
 CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 RESET_CONTROL = 1  #: offset of port 0xCF9
@@ -32,9 +36,15 @@ PIRQ_DISABLED = 0x80
 RESET_FULL, RESET_CPU = 0x02, 0x04
 
 PM_BASE_REGISTER, PM_ENABLE_REGISTER = 0x40, 0x80
+#: in it, bit 25: SMIs by port 0xB2 are on. Firmware that sees it set leaves system management mode alone; there is none
+DEVACTB_REGISTER, APMC_ENABLE = 0x58, 0x0200_0000
+
+PAM_REGISTERS = range(0x59, 0x60)
+PAM_ALL_RAM = b"\x30\x33\x33\x33\x33\x33\x33"
+SMRAM_REGISTER, SMRAM_BASE, SMRAM_LOCK = 0x72, 0x02, 0x10
 
 
-class PCIHost(SysBusDevice):
+class PCIHost(Device):
     """The way to config space: ports 0xCF8 and 0xCFC (PCI 3.0, 3.2.2.3.2). Offers ``pci.0``.
 
     :ivar reset_control: who answers byte accesses to port 0xCF9, in the midst of the address register: the PIIX3
@@ -42,6 +52,8 @@ class PCIHost(SysBusDevice):
 
     type_name: ClassVar[str] = "i440FX-pcihost"
     description: ClassVar[str] = "Intel 440FX host bridge"
+    bus_type: ClassVar[str | None] = "System"
+    user_creatable: ClassVar[bool] = False
 
     def do_realize(self) -> None:
         """Offer the bus and answer at the ports."""
@@ -88,7 +100,10 @@ class PCIHost(SysBusDevice):
 
 
 class I440FX(PCIDevice):
-    """Function 00.0: the bridge as a device. Its shadow RAM registers do nothing, all low memory is RAM."""
+    """Function 00.0: the bridge as a device, with the shadow RAM and SMRAM registers.
+
+    :ivar shadow: what CPUs see from 0xC0000 on; None while all of it is RAM and always was
+    """
 
     type_name: ClassVar[str] = "i440FX"
     description: ClassVar[str] = "host bridge"
@@ -98,6 +113,47 @@ class I440FX(PCIDevice):
     revision: ClassVar[int] = 0x02
     class_code: ClassVar[int] = 0x060000
     interrupt_pin: ClassVar[int] = 0
+
+    shadow: ShadowRam | None = attrs.field(default=None, init=False)
+
+    def do_realize(self) -> None:
+        """Registers that firmware and curious drivers look at; only the PAM registers do something."""
+        self.config.writable[0x40:] = b"\xff" * (len(self.config.writable) - 0x40)
+        self.config.set(SMRAM_REGISTER, SMRAM_BASE, 1, mask=0x78)
+
+    def do_reset(self) -> None:
+        """Firmware is to be seen below 1 MiB again, where there is any."""
+        self.config.set(PAM_REGISTERS.start, 0, len(PAM_REGISTERS))
+        self.config.set(SMRAM_REGISTER, SMRAM_BASE, 1, mask=0x78)
+        if self.shadow is not None:
+            self._update_shadow()
+
+    def add_shadow(self, rom: HostPages | None) -> None:
+        """From now on the PAM registers rule; ROM is what is there when they do not say RAM."""
+        from qdevpy_machine.shadow import ShadowRam
+
+        self.shadow = ShadowRam(self.machine, rom)
+        self._update_shadow()
+
+    def open_low_memory(self) -> None:
+        """What firmware does before it is through: all of low memory is RAM."""
+        self.config.data[PAM_REGISTERS.start : PAM_REGISTERS.stop] = PAM_ALL_RAM
+        if self.shadow is not None:
+            self._update_shadow()
+
+    def _update_shadow(self) -> None:
+        assert self.shadow is not None
+        self.shadow.update(bytes(self.config.data[PAM_REGISTERS.start : PAM_REGISTERS.stop]))
+
+    def config_written(self, offset: int, size: int) -> None:
+        """PAM registers move memory; a locked SMRAM register stays as it is until reset."""
+        if self.config.data[SMRAM_REGISTER] & SMRAM_LOCK:
+            self.config.writable[SMRAM_REGISTER] = 0
+        if offset < PAM_REGISTERS.stop and offset + size > PAM_REGISTERS.start:
+            if self.shadow is None:  # a kernel that was loaded without firmware closes memory
+                self.add_shadow(None)
+            else:
+                self._update_shadow()
 
 
 class PIIX3(PCIDevice):
@@ -171,6 +227,7 @@ class PIIX4PM(PCIDevice):
         """Make the registers; config space says where they are mapped."""
         self.config.set(PM_BASE_REGISTER, 1, 4, mask=0xFFC0)
         self.config.set(PM_ENABLE_REGISTER, 0, 1, mask=1)
+        self.config.set(DEVACTB_REGISTER, APMC_ENABLE, 4)
         machine = self.machine
         self._mapping: Mapping | None = None
         self.registers = PMRegisters(

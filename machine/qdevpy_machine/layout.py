@@ -31,6 +31,7 @@ COMMAND_LINE_SIZE = 0x1_0000
 EBDA = 0x9_FC00
 VGA_HOLE = 0xA_0000
 TABLES = 0xE_0000  #: ACPI; the RSDP is first, in the area that operating systems scan
+SMBIOS = 0xF_0000  #: entry point, then the tables
 TABLES_END = 0x10_0000
 KERNEL = 0x10_0000  #: bzImages, and the lowest address an ELF kernel may use
 

@@ -119,7 +119,8 @@ def load_kernel(memory: GuestMemory, memory_size: int, boot: BootDefinition, rsd
     if boot.kernel is None:
         raise BootError(
             "nothing to boot: set boot.kernel (--kernel FILE) to a bzImage or an ELF kernel; booting from disk needs "
-            "firmware, which this board does not have yet"
+            "firmware, and there is no bios-256k.bin in data-dirs, /usr/share/seabios or /usr/share/qemu: install seabios, "
+            "or set boot.firmware"
         )
     from qdevpy_machine import linux
 

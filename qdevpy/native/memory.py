@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
 from qdevpy.errors import GuestAddressError, QdevpyError
 from qdevpy.native.core import ffi, lib
+
+if TYPE_CHECKING:
+    from qdevpy.native.overlay import HostPages, Overlay
+
+#: memory that a CPU reaches without leaving the guest: guest-physical address, bytes, address in this process,
+#: and whether it may be written (else a write leaves the guest)
+Slot = tuple[int, int, int, bool]
 
 
 class RamRegion(NamedTuple):
@@ -37,12 +44,17 @@ class GuestMemory:
     """The guest's physical memory. Filled before the first vCPU runs, and fixed from then on.
 
     :ivar pointer: ``struct qd_mem *`` for the core and for plugins' C
+    :ivar overlays: what CPUs see instead, the later over the earlier; see :mod:`.overlay`
+    :ivar on_overlays_changed: who runs the CPUs, once there are any
     """
 
     def __init__(self) -> None:
         self.pointer: Any = ffi.new("struct qd_mem *")
         self._regions: list[RamRegion] = []
         self._maps: list[tuple[mmap.mmap, Any]] = []
+        self._pages: list[HostPages] = []
+        self.overlays: tuple[Overlay, ...] = ()
+        self.on_overlays_changed: Callable[[], None] | None = None
 
     @property
     def regions(self) -> Sequence[RamRegion]:
@@ -114,6 +126,58 @@ class GuestMemory:
         """
         self.view(gpa, len(data))[:] = data
 
+    # -- what CPUs see
+
+    def add_pages(self, content: bytes) -> HostPages:
+        """Pages for overlays to show; they are freed with the memory, if not before."""
+        from qdevpy.native.overlay import HostPages
+
+        pages = HostPages(content)
+        self._pages.append(pages)
+        return pages
+
+    def change_overlays(self, *, remove: Iterable[Overlay] = (), add: Iterable[Overlay] = ()) -> None:
+        """Take overlays away and put others on top, in one step. Whole pages. With the VM lock held."""
+        gone = list(remove)
+        added = tuple(add)
+        assert all(over.gpa % 4096 == over.size % 4096 == 0 < over.size for over in added), f"{added}: not whole pages"
+        self.overlays = tuple(over for over in self.overlays if not any(over is other for other in gone)) + added
+        if self.on_overlays_changed is not None:
+            self.on_overlays_changed()
+
+    def slots(self) -> list[Slot]:
+        """The memory that CPUs reach without leaving the guest, by address."""
+        if not self.overlays:
+            return [(ram.gpa, ram.size, ram.hva, True) for ram in self._regions]
+        from qdevpy.native.overlay import flatten
+
+        return flatten(self._regions, self.overlays)
+
+    def cpu_pieces(self, gpa: int, n: int) -> Iterator[tuple[int, memoryview | None, bool, int]]:
+        """What a CPU finds at N bytes from GPA, piece by piece: ``(address, bytes or None, may be written, size)``.
+
+        None: not memory; the address space answers there.
+        """
+        while n > 0:
+            data, writable, size = self._cpu_piece(gpa)
+            size = min(size, n)
+            yield gpa, None if data is None else data[:size], writable, size
+            gpa += size
+            n -= size
+
+    def _cpu_piece(self, gpa: int) -> tuple[memoryview | None, bool, int]:
+        """Bytes from GPA to where something else begins, whether a CPU may write them, and how many they are."""
+        edges = [edge for over in self.overlays for edge in (over.gpa, over.gpa + over.size) if edge > gpa]
+        edges += [edge for ram in self._regions for edge in (ram.gpa, ram.gpa + ram.size) if edge > gpa]
+        size = min(edges, default=1 << 64) - gpa
+        for over in reversed(self.overlays):
+            if over.gpa <= gpa < over.gpa + over.size:
+                return None if over.data is None else over.data[gpa - over.gpa :], over.writable, size
+        for ram in self._regions:
+            if ram.gpa <= gpa < ram.gpa + ram.size:
+                return ram.data[gpa - ram.gpa :], True, size
+        return None, False, size
+
     def clear(self) -> None:
         """All RAM reads as zeros again, and the host has its pages back."""
         for mapped, _ in self._maps:
@@ -122,6 +186,11 @@ class GuestMemory:
     def close(self) -> None:
         """Unmap. A view that somebody still holds keeps its bytes alive, and nothing else. May be called twice."""
         self.pointer.n = 0
+        self.overlays = ()
+        self.on_overlays_changed = None
+        for pages in self._pages:
+            pages.close()
+        self._pages.clear()
         for region in self._regions:
             region.data.release()
             os.close(region.fd)

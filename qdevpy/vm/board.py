@@ -72,6 +72,9 @@ class Board(Object, ABC):
     def build(self, machine: Machine) -> None:
         """Create buses and chips: ``machine.add_root_bus``, ``machine.plug``. The accelerator is open."""
 
+    def reset(self, machine: Machine) -> None:
+        """Override: after every reset of the devices, with or without CPUs."""
+
     @abstractmethod
     def prepare_boot(self, machine: Machine) -> BootState | None:
         """After every reset of a machine with CPUs: what firmware would do (BARs, interrupt lines, tables), then
@@ -79,6 +82,3 @@ class Board(Object, ABC):
 
         :raises BootError: names the image and what is wrong with it
         """
-
-    def press_power_button(self, machine: Machine) -> None:
-        """Somebody presses the power button: tell the guest, where the board has a way. Called with the VM lock held."""

@@ -51,15 +51,6 @@ class Resume(NamedTuple):
     """The machine runs (again)."""
 
 
-class GuestPanicked(NamedTuple):
-    """The guest says that it panicked.
-
-    :ivar action: what comes of it
-    """
-
-    action: Literal["pause", "poweroff", "run"]
-
-
 class DeviceDeleted(NamedTuple):
     """A device is gone.
 
@@ -114,7 +105,6 @@ EVENTS: tuple[type[Any], ...] = (
     Powerdown,
     Stop,
     Resume,
-    GuestPanicked,
     DeviceDeleted,
     DeviceUnplugGuestError,
     BlockIoError,

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
+from itertools import count as numbers
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qdevpy.accel.base import BootState, CpuAccelerator, IoEvent, MsiMessage, StopReason
@@ -19,7 +20,7 @@ from qdevpy.errors import AccelError
 from qdevpy.native.core import ffi, lib
 
 if TYPE_CHECKING:
-    from qdevpy.native.memory import GuestMemory
+    from qdevpy.native.memory import GuestMemory, Slot
     from qdevpy.native.space import AddressSpace
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class KVMAccelerator(CpuAccelerator):
         self._threads: list[threading.Thread] = []
         self._cleanup = ExitStack()
         self._irqfds: dict[int, int] = {}  # GSI -> eventfd
+        self._slots: dict[Slot, int] = {}  # memory that KVM knows, and by which number
         # guards what follows; vCPU threads and whoever pauses wait on it
         self._condition = threading.Condition()
         self._running = False
@@ -119,13 +121,32 @@ class KVMAccelerator(CpuAccelerator):
         api.ioctl(self.vm_fd, api.CREATE_IRQCHIP)
         # port 0x61 reads and writes as a PC's without a speaker behind it
         api.ioctl_write(self.vm_fd, api.CREATE_PIT2, api.PIT_CONFIG.pack(api.PIT_SPEAKER_DUMMY))
-        for slot, ram in enumerate(self._memory.regions):
-            region = api.USERSPACE_MEMORY_REGION.pack(slot, 0, ram.gpa, ram.size, ram.hva)
-            api.ioctl_write(self.vm_fd, api.SET_USER_MEMORY_REGION, region)
+        self._update_slots()
+        self._memory.on_overlays_changed = self._update_slots
         self._routing = Routing(self.vm_fd)
         self._routing.commit()
         self._chips = [bytes(api.ioctl_read(self.vm_fd, api.GET_IRQCHIP, bytes([chip]))) for chip in range(3)]
         self._pit = bytes(api.ioctl_read(self.vm_fd, api.GET_PIT2))
+
+    def _update_slots(self) -> None:
+        """KVM_SET_USER_MEMORY_REGION for what is new or gone. vCPUs may be running: one that is in a piece that goes and
+        comes back at once waits for it in KVM.
+        """
+        wanted = self._memory.slots()
+        for slot in [slot for slot in self._slots if slot not in wanted]:
+            self._set_slot(self._slots.pop(slot), slot, size=0)
+        used = set(self._slots.values())
+        free = (number for number in numbers() if number not in used)
+        for slot in wanted:
+            if slot not in self._slots:
+                self._slots[slot] = next(free)
+                self._set_slot(self._slots[slot], slot, size=slot[1])
+
+    def _set_slot(self, number: int, slot: Slot, *, size: int) -> None:
+        gpa, _, hva, writable = slot
+        flags = 0 if writable else api.MEM_READONLY
+        packed = api.USERSPACE_MEMORY_REGION.pack(number, flags, gpa, size, hva)
+        api.ioctl_write(self.vm_fd, api.SET_USER_MEMORY_REGION, packed)
 
     def _has(self, capability: int) -> int:
         return api.ioctl(self._kvm_fd, api.CHECK_EXTENSION, capability)

@@ -89,6 +89,7 @@ EXIT_INTERNAL_ERROR = 17
 INTERNAL_ERROR_EMULATION = 1
 
 # -- structures; sizes are checked against the ioctl numbers by a test
+MEM_READONLY = 1 << 1
 USERSPACE_MEMORY_REGION = struct.Struct("<IIQQQ")  # slot, flags, guest_phys_addr, memory_size, userspace_addr
 IRQFD_STRUCT = struct.Struct("<IIII16x")  # fd, gsi, flags, resamplefd
 IOEVENTFD_STRUCT = struct.Struct("<QQIiI36x")  # datamatch, addr, len, fd, flags
