@@ -8,6 +8,7 @@
      ├── LocatedError         any of the others, with the place in the definition that caused it
      ├── PluginError          a plugin cannot be loaded or breaks the rules
      ├── UnknownNameError     no device type, board, back end or definition of that name
+     ├── PathError            no object at a QOM path, or several
      ├── DeviceError          a device: names its id and type
      │    ├── PropertyError   unknown, unparsable or forbidden property
      │    └── RealizeError    the device cannot come to life with what it was given
@@ -72,6 +73,17 @@ class PluginError(QdevpyError):
 
 class UnknownNameError(QdevpyError):
     """Nothing of that name; the message has the nearest one, and plugins that could not be loaded."""
+
+
+class PathError(QdevpyError):
+    """A QOM path leads nowhere, or, being the end of a path, to several objects.
+
+    :param ambiguous: to several
+    """
+
+    def __init__(self, message: str, *, ambiguous: bool = False) -> None:
+        super().__init__(message)
+        self.ambiguous = ambiguous
 
 
 class DeviceError(QdevpyError):

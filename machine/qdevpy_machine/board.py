@@ -34,8 +34,8 @@ class PC(Board):
     :ivar firmware: the image that the machine starts with; None: a kernel is loaded without
     """
 
-    type_name: ClassVar[str] = "pc"
-    aliases: ClassVar[Sequence[str]] = ("pc-i440fx-7.2", "pc-7.2")
+    type_name: ClassVar[str] = "pc-i440fx-7.2"
+    aliases: ClassVar[Sequence[str]] = ("pc", "pc-7.2")
     description: ClassVar[str] = "PC with Intel 440FX and PIIX chips"
     buses: ClassVar[Mapping[str, str]] = {"pci.0": "PCI", "isa.0": "ISA"}
     chips: ClassVar[Mapping[tuple[str, int], str]] = {
@@ -74,13 +74,18 @@ class PC(Board):
 
         :raises BootError: there is no such firmware, or it is none
         """
+        from qdevpy.accel.base import CpuAccelerator
         from qdevpy_machine.chipset import HOST_BRIDGE, I440FX, ISA_BRIDGE, PIIX3, PIIX4PM, POWER, PCIHost
         from qdevpy_machine.i8042 import I8042
+        from qdevpy_machine.irqchips import IOAPIC, KVMIOAPIC
         from qdevpy_machine.ports import Port92
         from qdevpy_machine.rtc import MC146818
 
         host = PCIHost()
-        machine.plug(host, machine.system_bus)
+        machine.plug(host, machine.system_bus, name="i440fx")
+        ioapic = KVMIOAPIC() if isinstance(machine.accel, CpuAccelerator) else IOAPIC()
+        host.add_part("ioapic", ioapic)
+        machine.plug(ioapic, machine.system_bus)
         northbridge = I440FX()
         bridge = PIIX3()
         bridge.multifunction = True
@@ -138,6 +143,14 @@ class PC(Board):
         from qdevpy_machine.direct import boot_directly
 
         return boot_directly(machine)
+
+    def press_power_button(self, machine: Machine) -> None:
+        """The PIIX4 tells the guest, with an SCI."""
+        from qdevpy_machine.chipset import PIIX4PM
+
+        for device in machine.devices():
+            if isinstance(device, PIIX4PM):
+                device.registers.press_power_button()
 
 
 def fill_cmos(rtc: MC146818, memory_size: int, cpus: int) -> None:

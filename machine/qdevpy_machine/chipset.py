@@ -12,7 +12,7 @@ import attrs
 
 from qdevpy.pci.bus import PCIBus
 from qdevpy.pci.device import PCIDevice
-from qdevpy.qdev.device import Device
+from qdevpy.qdev.sysbus import SysBusDevice
 from qdevpy_machine import layout
 from qdevpy_machine.dsdt import pirq_of
 from qdevpy_machine.isa import ISABus
@@ -44,7 +44,7 @@ PAM_ALL_RAM = b"\x30\x33\x33\x33\x33\x33\x33"
 SMRAM_REGISTER, SMRAM_BASE, SMRAM_LOCK = 0x72, 0x02, 0x10
 
 
-class PCIHost(Device):
+class PCIHost(SysBusDevice):
     """The way to config space: ports 0xCF8 and 0xCFC (PCI 3.0, 3.2.2.3.2). Offers ``pci.0``.
 
     :ivar reset_control: who answers byte accesses to port 0xCF9, in the midst of the address register: the PIIX3
@@ -52,8 +52,6 @@ class PCIHost(Device):
 
     type_name: ClassVar[str] = "i440FX-pcihost"
     description: ClassVar[str] = "Intel 440FX host bridge"
-    bus_type: ClassVar[str | None] = "System"
-    user_creatable: ClassVar[bool] = False
 
     def do_realize(self) -> None:
         """Offer the bus and answer at the ports."""

@@ -42,6 +42,14 @@ class Backend(Object):
     def close(self) -> None:
         """Override: give it back. Called once, after all devices are gone."""
 
+    def removable(self) -> None:
+        """Override: whether it may go while the machine runs.
+
+        :raises BackendError: somebody uses it
+        """
+        if self.user is not None:
+            raise BackendError(f"{self.section[:-1]} '{self.name}' is in use by {self.user}")
+
     def take(self, device: str) -> None:
         """A device plugs in.
 

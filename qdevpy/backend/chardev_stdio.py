@@ -181,7 +181,7 @@ class StdioChardev(StreamChardev):
 
     def _command(self, key: str) -> None:
         if key == "x":
-            self.machine.request_shutdown(f"Ctrl-A x on chardev '{self.name}'")
+            self.machine.request_shutdown(f"Ctrl-A x on chardev '{self.name}'", cause="host-ui")
         elif key == "b":
             self.send_event("break")
         elif key in "h?":

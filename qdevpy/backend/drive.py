@@ -104,6 +104,11 @@ class Drive(Backend):
         type_name="BlockdevDiscardOptions",
         help="what the guest's discards do to the image",
     )
+    node_name: str | None = prop.string(
+        help="name of the block node for QMP; the entry's own name makes it a node only, which no unplug takes along (-blockdev)"
+    )
+    file_node_name: str | None = prop.string(help="name of the node below the format, for QMP")
+    below: str | None = prop.string(help="another entry of drives: that holds the contents, instead of file")
 
     fd: int = attrs.field(default=-1, init=False)
     size: int = attrs.field(default=0, init=False)
@@ -111,10 +116,14 @@ class Drive(Backend):
     block_size: int = attrs.field(default=512, init=False)
     request_alignment: int = attrs.field(default=1, init=False)
     resized: Callable[[], None] | None = attrs.field(default=None, init=False)
+    _below: Drive | None = attrs.field(default=None, init=False)
+    _goes: bool = attrs.field(default=False, init=False)
 
     @property
     def is_null(self) -> bool:
         """Whether it is a disk without contents: what is written goes nowhere."""
+        if self._below is not None:
+            return self._below.is_null
         return self.driver in NULL_DRIVERS or self.file in NULL_FILES
 
     @property
@@ -124,7 +133,23 @@ class Drive(Backend):
 
     @property
     def _where(self) -> str:
-        return self.driver if self.is_null else self.file or "scratch disk"
+        return self.driver if self.is_null else self.file or self.below or "scratch disk"
+
+    @property
+    def is_node_only(self) -> bool:
+        """Whether it is a block node without a drive's id, as ``-blockdev`` makes them."""
+        return self.node_name == self.name
+
+    @property
+    def nodes(self) -> list[tuple[str, str]]:
+        """Name and driver of its block nodes: the format's, then that of the file below, unless that is another entry."""
+        upper = self.node_name or f"#block.{self.name}"
+        if self.driver not in ("auto", "raw"):
+            return [(upper, self.driver)]
+        if self._below is not None:
+            return [(upper, "raw")]
+        lower = "null-co" if self.is_null else "host_device" if self.is_block_device else "file"
+        return [(upper, "raw"), (self.file_node_name or f"#block.{self.name}.file", lower)]
 
     def _error(self, what: str, advice: str | None = None) -> BackendError:
         return BackendError(f"drive '{self.name}': {self._where}: {what}" + (f"; {advice}" if advice else ""))
@@ -135,6 +160,9 @@ class Drive(Backend):
         :raises BackendError: missing, not permitted, not a file or block device, no O_DIRECT there
         """
         self._check_place()
+        if self.below is not None:
+            self._stand_on(self.below)
+            return
         if self.is_null:
             self.refresh_size()
             return
@@ -152,6 +180,25 @@ class Drive(Backend):
         try:
             self._examine()
         except BaseException:
+            self.close()
+            raise
+
+    def _stand_on(self, name: str) -> None:
+        """Share another entry's contents, which nobody else may use from now on."""
+        below = self.machine.backend(self.section, name)
+        assert isinstance(below, Drive)
+        if not below.is_inserted:
+            raise BackendError(f"drive '{self.name}': below: '{name}' has no medium")
+        Backend.take(below, f"node {self.name}")
+        self._below = below
+        for attribute in ("is_block_device", "block_size", "request_alignment", "aio", "cache_direct", "read_zeroes"):
+            setattr(self, attribute, getattr(below, attribute))
+        self.readonly = self.readonly or below.readonly
+        if below.fd >= 0:
+            self.fd = os.dup(below.fd)
+        try:
+            self.refresh_size()
+        except BackendError:
             self.close()
             raise
 
@@ -228,10 +275,13 @@ class Drive(Backend):
         :returns: bytes
         :raises BackendError: ``offset`` and ``size`` go beyond the image
         """
-        if self.is_null:
-            self.size = NULL_SIZE if self.disk_size is None else self.disk_size
-            return self.size
-        there = os.lseek(self.fd, 0, os.SEEK_END) - self.offset
+        if self._below is not None:
+            whole = self._below.refresh_size()
+        elif self.is_null:
+            whole = NULL_SIZE if self.disk_size is None else self.disk_size + self.offset
+        else:
+            whole = os.lseek(self.fd, 0, os.SEEK_END)
+        there = whole - self.offset
         if there < (self.disk_size or 0):
             raise self._error(f"has {there + self.offset} bytes, and offset {self.offset} and size {self.disk_size} go beyond")
         self.size = there if self.disk_size is None else self.disk_size
@@ -289,14 +339,29 @@ class Drive(Backend):
             raise self._error(f"cannot be locked: {error.strerror}") from None
 
     def release(self) -> None:
-        """The device is gone; unlock the image."""
+        """The device is gone; unlock the image. A drive that came with :meth:`leave_with_device` goes, too."""
         self.resized = None
         if self.fd >= 0:
             unlock_image(self.fd)
         super().release()
+        if self._goes and self.machine is not None and self.machine.backends.get((self.section, self.name)) is self:
+            self.machine.remove_backend(self.section, self.name)
+
+    def leave_with_device(self) -> None:
+        """The device is being unplugged: its drive goes with it, as in QEMU, unless it is a node only."""
+        self._goes = not self.is_node_only
+
+    def eject(self) -> None:
+        """Take the contents away from under the device (QEMU: drive_del): it has no sectors any more, each access is an error."""
+        self.size = 0
+        if self.resized is not None:
+            self.resized()
 
     def close(self) -> None:
         """Close the image; its locks go with it."""
+        if self._below is not None:
+            Backend.release(self._below)
+            self._below = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -90,12 +90,14 @@ class RunDefinition(NamedTuple):
     :ivar reboot: off: a reset ends the machine (QEMU: -no-reboot)
     :ivar shutdown: off: power-off leaves it standing, for monitors to look at (QEMU: -no-shutdown)
     :ivar panic: what a guest's panic does: ``shutdown``, ``pause``, ``exit-failure`` or ``none`` (QEMU: -action panic=)
+    :ivar preconfig: wait for QMP's ``x-exit-preconfig`` (QEMU: --preconfig)
     """
 
     paused: bool = False
     reboot: bool = True
     shutdown: bool = True
     panic: str = "shutdown"
+    preconfig: bool = False
 
 
 class QtestDefinition(NamedTuple):

@@ -28,7 +28,12 @@ ffibuilder.set_source(
     include_dirs=[f"{ROOT}/include", f"{ROOT}/csrc"],
     extra_compile_args=[*FLAGS, *GENERATED, *sanitize],
     extra_link_args=["-pthread", *sanitize],
-    depends=[f"{ROOT}/csrc/core.h", f"{ROOT}/csrc/core_cdef.h", *(f"{ROOT}/include/qd_{n}.h" for n in ("mem", "vring", "loop"))],
+    depends=[
+        f"{ROOT}/csrc/core.h",
+        f"{ROOT}/csrc/fair_lock.h",
+        f"{ROOT}/csrc/core_cdef.h",
+        *(f"{ROOT}/include/qd_{n}.h" for n in ("mem", "vring", "loop")),
+    ],
 )
 
 if __name__ == "__main__":

@@ -24,6 +24,11 @@ class IOThread:
         if self.pointer == ffi.NULL:
             raise QdevpyError(f"iothread '{name}': {os.strerror(ffi.errno)}; raise 'ulimit -n' or 'ulimit -u'")
 
+    @property
+    def thread_id(self) -> int:
+        """The host's number of the thread, as ``ps -L`` shows it."""
+        return lib.qd_loop_tid(self.pointer)
+
     def close(self) -> None:
         """Stop and join the thread; nothing is attached to it any more. May be called twice."""
         if self.pointer != ffi.NULL:

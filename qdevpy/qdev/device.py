@@ -48,6 +48,10 @@ class Device(Object):
     :ivar parent_bus: the bus it is plugged into; None for the root's own devices until plugged
     :ivar child_buses: the buses it offers
     :ivar machine: the machine it is part of; set before realize
+    :ivar qom_parent: what it is a part of in the composition tree: another device, or a container's path; None: nowhere
+    :ivar qom_name: its name there
+    :ivar hotplugged: it came while the machine was there already
+    :ivar parts: devices that are part of this one, by name
 
     :cvar bus_type: the sort of bus it plugs into (``PCI``, ``ISA``, ``virtio-serial-bus``); None: none
     :cvar offers_bus: the sort of bus it offers (``virtio-serial-bus``), named ``ID.0`` and so on; None: none
@@ -65,6 +69,10 @@ class Device(Object):
     state: DeviceState = attrs.field(default=DeviceState.CREATED, init=False)
     cleanup: ExitStack = attrs.field(factory=ExitStack, init=False)
     machine: Machine = attrs.field(default=None, init=False)
+    hotplugged: bool = attrs.field(default=False, init=False)
+    qom_parent: Device | str | None = attrs.field(default=None, init=False)
+    qom_name: str = attrs.field(default="", init=False)
+    parts: dict[str, Device] = attrs.field(factory=dict, init=False)
 
     @property
     def is_realized(self) -> bool:
@@ -118,6 +126,18 @@ class Device(Object):
         """Override: the VM starts or stops running. Called with the VM lock held; stop must drain."""
 
     # -- tree
+
+    @property
+    def qom_path(self) -> str:
+        """Its path in the composition tree (``/machine/peripheral/disk0``); empty where it is not part of a machine."""
+        if isinstance(self.qom_parent, Device):
+            return f"{self.qom_parent.qom_path}/{self.qom_name}"
+        return f"{self.qom_parent}/{self.qom_name}" if self.qom_parent else ""
+
+    def add_part(self, name: str, part: Device) -> None:
+        """Make another device a part of this one in the composition tree."""
+        self.parts[name] = part
+        part.qom_parent, part.qom_name = self, name
 
     def add_bus(self, bus: Bus) -> Bus:
         """Offer a child bus."""

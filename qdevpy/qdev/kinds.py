@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 _TRUE = {"on", "yes", "true", "y"}
@@ -23,6 +24,9 @@ class Kind(ABC):
     type_name: str  #: QEMU's name of the type, as ``-device X,help`` prints it
     accepts: str  #: what a user may write, for messages
     reference: str | None = None  #: for references: ``drive``, ``netdev``, ``chardev`` or the link's target
+    description: str | None = None  #: what QEMU says of the kind in ``-device X,help``
+    json_type: str = "string"  #: what QMP takes: ``string``, ``integer`` or ``boolean``
+    legacy: Callable[[Any], str] | None = None  #: the value as text, where QMP has both forms
 
     @abstractmethod
     def parse(self, given: Any) -> Any:
@@ -32,12 +36,31 @@ class Kind(ABC):
         """The value as the user would write it."""
         return str(value)
 
+    def to_json(self, value: Any) -> Any:
+        """The value as QMP shows it."""
+        return "" if value is None else self.format(value)
+
+    def from_json(self, name: str, given: Any) -> Any:
+        """What :meth:`parse` takes, for what a QMP client gave as property NAME.
+
+        :raises ValueError: another JSON type
+        """
+        wanted = {"string": str, "integer": int, "boolean": bool}[self.json_type]
+        if not isinstance(given, wanted) or (isinstance(given, bool) and wanted is not bool):
+            raise ValueError(f"Invalid parameter type for '{name}', expected: {self.json_type}")
+        return given
+
 
 class Bool(Kind):
     """on/off."""
 
     type_name = "bool"
     accepts = "on or off"
+    json_type = "boolean"
+
+    def to_json(self, value: Any) -> bool:
+        """JSON's true or false."""
+        return bool(value)
 
     def parse(self, given: Any) -> bool:
         """Value for on/off, yes/no, true/false, y/n."""
@@ -57,6 +80,12 @@ class Bool(Kind):
 
 class Integer(Kind):
     """A whole number in a range."""
+
+    json_type = "integer"
+
+    def to_json(self, value: Any) -> Any:
+        """The number."""
+        return value
 
     def __init__(self, type_name: str, minimum: int, maximum: int) -> None:
         self.type_name = type_name
@@ -97,6 +126,11 @@ class Size(Kind):
 
     type_name = "size"
     accepts = "bytes, or a number with suffix K, M, G, T, P or E"
+    json_type = "integer"
+
+    def to_json(self, value: Any) -> Any:
+        """Bytes."""
+        return value
 
     def parse(self, given: Any) -> int:
         """Value in bytes."""
@@ -207,6 +241,7 @@ class PciDevfn(Kind):
 
     type_name = "int32"
     accepts = "a slot from 0 to 1f with an optional function, as in 4 or 4.1 (hexadecimal)"
+    description = "Slot and optional function number, example: 06.0 or 06"
 
     def parse(self, given: Any) -> int:
         """Slot * 8 + function for 'slot.function'."""
@@ -219,6 +254,24 @@ class PciDevfn(Kind):
     def format(self, value: Any) -> str:
         """``slot.function`` as QEMU prints it."""
         return f"{value >> 3:02x}.{value & 7:x}"
+
+    def legacy(self, value: Any) -> str:
+        """As :meth:`format`, for what is not set, too."""
+        return "<unset>" if value is None else self.format(value)
+
+    def to_json(self, value: Any) -> int:
+        """Slot * 8 + function; -1: not set."""
+        return -1 if value is None else int(value)
+
+    def from_json(self, name: str, given: Any) -> Any:
+        """Text, or slot * 8 + function."""
+        if isinstance(given, bool) or not isinstance(given, int | str):
+            raise ValueError(f"Invalid parameter type for '{name}', expected int or str")
+        if isinstance(given, str):
+            return given
+        if not 0 <= given <= 255:
+            raise ValueError(f"Parameter '{name}' expects a value between -1 and 255")
+        return self.format(given)
 
 
 class BackendRef(Kind):

@@ -61,7 +61,7 @@ def format_value(declared: Property, value: Any) -> str:
         case kinds.Bool():
             return "true" if value else "false"
         case kinds.PciDevfn():
-            return "<unset>" if value is None else declared.kind.format(value)
+            return declared.kind.legacy(value)
         case kinds.Size():
             return f"{value} ({_human_size(value)})"
         case kinds.Integer():

@@ -98,6 +98,7 @@ class VirtIOPCI(PCIDevice):
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.device = self.device_class()
+        self.add_part("virtio-backend", self.device)
 
     # -- properties
 

@@ -82,3 +82,6 @@ class Board(Object, ABC):
 
         :raises BootError: names the image and what is wrong with it
         """
+
+    def press_power_button(self, machine: Machine) -> None:
+        """Somebody presses the power button: tell the guest, where the board has a way. Called with the VM lock held."""

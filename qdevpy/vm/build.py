@@ -95,9 +95,6 @@ def build_machine(
 def add_backend(machine: Machine, registry: Registry, section: str, entry: BackendDefinition) -> None:
     """Open one entry of ``drives:``, ``netdevs:``, ``chardevs:`` or ``objects:``."""
     with located(entry.position):
-        if section == "objects" and entry.type == "iothread":
-            machine.iothread(entry.name)
-            return
         backend = registry.backend_type(section, entry.type)(id=entry.name)
         for name, value in entry.options.items():
             with located(value.position):
@@ -181,7 +178,8 @@ def resolve_references(machine: Machine, device: Device) -> None:
             continue
         target: Any
         if reference == "iothread":
-            if ("iothread", given) not in {(o.type, o.name) for o in machine.definition.objects.values()}:
+            found = machine.backends.get(("objects", given))
+            if found is None or found.type_name != "iothread":
                 raise PropertyError(
                     f"property '{name}': iothread '{given}' not found under objects:", device=device.label, name=name
                 )

@@ -51,6 +51,15 @@ class Resume(NamedTuple):
     """The machine runs (again)."""
 
 
+class GuestPanicked(NamedTuple):
+    """The guest says that it panicked.
+
+    :ivar action: what comes of it
+    """
+
+    action: Literal["pause", "poweroff", "run"]
+
+
 class DeviceDeleted(NamedTuple):
     """A device is gone.
 
@@ -105,6 +114,7 @@ EVENTS: tuple[type[Any], ...] = (
     Powerdown,
     Stop,
     Resume,
+    GuestPanicked,
     DeviceDeleted,
     DeviceUnplugGuestError,
     BlockIoError,

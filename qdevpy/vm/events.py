@@ -27,6 +27,11 @@ class Events:
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
 
+    @property
+    def listened(self) -> bool:
+        """Whether anybody listens; who emits may save itself the trouble."""
+        return bool(self._listeners)
+
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call LISTENER with every event from now on; returns what undoes it."""
         self._listeners.append(listener)

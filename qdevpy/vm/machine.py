@@ -1,31 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The running machine: memory, buses, devices, back ends, and the states between power-on and the end.
+"""The machine: memory, buses, devices and back ends. How it runs and ends: :mod:`qdevpy.vm.run_control`.
 
-::
-
-    PRELAUNCH --start()--> RUNNING <--pause()/start()--> PAUSED
-        RUNNING --request_reset()--> reset, RUNNING
-        RUNNING --request_shutdown()/request_crash()--> SHUTDOWN / CRASHED, close()
-
-Requests may come from any thread (a vCPU's exit, a signal handler, a chardev); the main loop's thread
-carries them out. See qdevpy/native/include/qd_space.h for the VM lock's place in the lock order.
+See qdevpy/native/include/qd_space.h for the VM lock's place in the lock order.
 """
 
 from __future__ import annotations
 
-import enum
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from qdevpy.accel.base import CpuAccelerator, StopReason
+from qdevpy.accel.base import CpuAccelerator
 from qdevpy.errors import BackendError, RealizeError
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
 from qdevpy.qdev.bus import Bus
+from qdevpy.qdev.composition import Composition
 from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
+from qdevpy.vm.run_control import Ending, RunControl, RunState
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import Accelerator
@@ -35,33 +29,13 @@ if TYPE_CHECKING:
     from qdevpy.plugin.registry import Registry
     from qdevpy.qdev.device import Device
     from qdevpy.vm.board import Board
-    from qdevpy.vm.event_types import Cause
+
+__all__ = ["Ending", "Machine", "RunState"]
 
 log = logging.getLogger(__name__)
 
 
-class RunState(enum.Enum):
-    """QEMU's run states, as far as we have them."""
-
-    PRELAUNCH = "prelaunch"
-    RUNNING = "running"
-    PAUSED = "paused"
-    SHUTDOWN = "shutdown"
-    CRASHED = "internal-error"
-
-
-class Ending(NamedTuple):
-    """How the machine ended.
-
-    :ivar reason: for the user
-    :ivar status: exit status of the process
-    """
-
-    reason: str
-    status: int
-
-
-class Machine:
+class Machine(RunControl):
     """One virtual machine. Built by :func:`qdevpy.vm.build.build_machine`; used as a context manager.
 
     :param board: what is soldered on
@@ -82,6 +56,10 @@ class Machine:
         definition: MachineDefinition,
         no_reboot: bool = False,
     ) -> None:
+        super().__init__(no_reboot=no_reboot or not definition.run.reboot)
+        self.shutdown_ends = definition.run.shutdown
+        self.panic_action = definition.run.panic
+        self.preconfig = definition.run.preconfig
         self.board = board
         self.accel = accel
         self.memory_size = memory_size
@@ -89,13 +67,10 @@ class Machine:
         self.definition = definition
         self.registry: Registry | None = None
         self.events = Events()
-        self.no_reboot = no_reboot
-        self.state = RunState.PRELAUNCH
-        self.ending: Ending | None = None
         self.backends: dict[tuple[str, str], Backend] = {}
         self.system_bus = Bus("main-system-bus")
         self.root_buses: list[Bus] = [self.system_bus]
-        self._reset_reason: str | None = None
+        self.composition = Composition(cpus)
         self._iothreads: dict[str, IOThread] = {}
         self._macs = 0
         self._cleanup = ExitStack()
@@ -105,6 +80,7 @@ class Machine:
         self._cleanup.callback(self.space.close)
         self.loop = MainLoop(self.space.lock)
         self._cleanup.callback(self.loop.close)
+        self._cleanup.callback(self._close_backends)
 
     # -- building
 
@@ -112,11 +88,6 @@ class Machine:
     def lock(self) -> AbstractContextManager[object]:
         """The VM lock: orders device-model state between vCPU exits and the main loop."""
         return self.space.lock
-
-    @property
-    def running(self) -> bool:
-        """Whether vCPUs run (or would, where there are none)."""
-        return self.state is RunState.RUNNING
 
     def open(self) -> None:
         """Give the board its memory and open the accelerator.
@@ -130,12 +101,30 @@ class Machine:
     def add_backend(self, backend: Backend) -> None:
         """Open a back end and keep it until the end.
 
-        :raises BackendError: it cannot be opened
+        :raises BackendError: it cannot be opened, or its name is taken
         """
+        if (backend.section, backend.name) in self.backends:
+            raise BackendError(f"{backend.section[:-1]} '{backend.name}' exists already; choose another name")
         backend.machine = self
         backend.open()
         self.backends[backend.section, backend.name] = backend
-        self._cleanup.callback(backend.close)
+
+    def remove_backend(self, section: str, name: str) -> None:
+        """Close a back end and forget it.
+
+        :raises BackendError: there is none of that name, or it is in use
+        """
+        backend = self.backend(section, name)
+        backend.removable()
+        del self.backends[section, name]
+        backend.close()
+
+    def _close_backends(self) -> None:
+        """Newest first, for some stand on others."""
+        with ExitStack() as closing:
+            for backend in self.backends.values():
+                closing.callback(backend.close)
+            self.backends.clear()
 
     def backend(self, section: str, name: str) -> Backend:
         """An opened back end.
@@ -159,15 +148,30 @@ class Machine:
             self._cleanup.callback(thread.close)
         return self._iothreads[key]
 
+    @property
+    def iothreads(self) -> Mapping[str, IOThread]:
+        """The I/O threads that have a name."""
+        return {name: thread for name, thread in self._iothreads.items() if name != "default"}
+
+    def end_iothread(self, name: str) -> None:
+        """Forget an I/O thread. Where a device's queues are on it, it goes on until the end, as in QEMU."""
+        from qdevpy.vm.build import references
+
+        thread = self._iothreads.pop(name, None)
+        held = (getattr(r[0], r[2]) for device in self.devices() for r in references(device))
+        if thread is not None and not any(each is thread for each in held):
+            thread.close()
+
     def add_root_bus(self, bus: Bus) -> Bus:
         """A bus that no device offers."""
         self.root_buses.append(bus)
         return bus
 
-    def plug(self, device: Device, bus: Bus | None = None) -> None:
+    def plug(self, device: Device, bus: Bus | None = None, *, name: str | None = None) -> None:
         """Put a device on BUS, or on the first bus of its sort.
 
-        :raises RealizeError: there is no such bus, or the device's own reason
+        :param name: what the board calls it in the composition tree; None: its place follows from its id
+        :raises RealizeError: there is no such bus, the id is taken, or the device's own reason
         """
         if bus is None:
             bus = self.find_bus(device.bus_type or self.system_bus.bus_type)
@@ -175,7 +179,13 @@ class Machine:
             raise RealizeError(f"needs a bus of type {device.bus_type}, and the machine has none", device=device.label)
         device.machine = self
         with self.lock:
-            bus.plug(device)
+            if device.qom_parent is None:
+                self.composition.add(device, name)
+            try:
+                bus.plug(device)
+            except BaseException:
+                device.cleanup.close()  # of one that did not get as far as realize
+                raise
 
     def next_mac(self) -> bytes:
         """The next address of the default series 52:54:00:12:34:56 and up."""
@@ -218,96 +228,11 @@ class Machine:
         """The device with that id, or None."""
         return next((d for d in self.devices() if d.id == device_id), None)
 
-    # -- requests, from any thread
-
-    def request_shutdown(self, reason: str, status: int = 0, *, cause: Cause = "guest-shutdown") -> None:
-        """End the machine; the first request wins."""
-        if self.ending is None:
-            self.ending = Ending(reason, status)
-            self.state = RunState.SHUTDOWN
-        self.loop.wake()
-
-    def request_crash(self, message: str) -> None:
-        """A vCPU cannot go on."""
-        if self.ending is None:
-            self.ending = Ending(message, 1)
-            self.state = RunState.CRASHED
-        self.loop.wake()
-
-    def request_reset(self, reason: str) -> None:
-        """Reset and go on; with ``no_reboot``, end with status 0."""
-        if self.no_reboot:
-            self.request_shutdown(f"{reason} (no reboot wanted)")
-            return
-        self._reset_reason = reason
-        self.loop.wake()
-
-    def _vcpu_stopped(self, stop: StopReason) -> None:
-        if stop.kind == "shutdown":
-            log.warning("vCPU %d: triple fault", stop.vcpu)
-            self.request_reset("triple fault")
-        else:
-            self.request_crash(stop.message)
-
-    # -- running; on the main loop's thread
-
-    def reset(self) -> None:
-        """Devices, interrupt controllers and vCPUs to power-on, then what firmware would do. vCPUs are paused.
-
-        :raises BootError: the kernel or initrd cannot be loaded
-        """
-        with self.lock:
-            for root in self.root_buses:
-                root.reset()
-            self.board.reset(self)
-            if isinstance(self.accel, CpuAccelerator):
-                self.accel.reset_vcpus()
-                state = self.board.prepare_boot(self)
-                if state is not None:
-                    self.accel.set_boot_state(state)
-
     def create_vcpus(self) -> None:
         """Make the vCPUs, where the accelerator has any; paused."""
         if isinstance(self.accel, CpuAccelerator):
             self.accel.on_stop = self._vcpu_stopped
             self.accel.create_vcpus(self.cpus)
-
-    def start(self) -> None:
-        """PRELAUNCH or PAUSED to RUNNING: devices first, so that no kick of a running vCPU meets a stopped device."""
-        with self.lock:
-            if self.running or self.ending is not None:
-                return
-            self.state = RunState.RUNNING
-            for device in reversed(list(self.devices())):  # children first: a transport after what it carries (rule 7)
-                device.vm_state_changed(True)
-            if isinstance(self.accel, CpuAccelerator):
-                self.accel.resume()
-
-    def pause(self) -> None:
-        """RUNNING to PAUSED: vCPUs first, then devices drain (rule 7)."""
-        if isinstance(self.accel, CpuAccelerator):
-            self.accel.pause()
-        with self.lock:
-            if self.running:
-                self.state = RunState.PAUSED
-            for device in reversed(list(self.devices())):
-                device.vm_state_changed(False)
-
-    def run(self) -> Ending:
-        """Run the main loop until the machine ends; vCPUs are paused and devices drained on return."""
-        while self.ending is None:
-            self.loop.run_once()
-            if self._reset_reason is not None and self.ending is None:
-                self._reboot()
-        self.pause()
-        return self.ending
-
-    def _reboot(self) -> None:
-        log.info("reset: %s", self._reset_reason)
-        self.pause()
-        self._reset_reason = None
-        self.reset()
-        self.start()
 
     def close(self) -> None:
         """Unplug everything, newest first, close back ends, threads, accelerator and memory. Never raises for a

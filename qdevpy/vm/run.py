@@ -29,7 +29,7 @@ def ending_signals(machine: Machine) -> Iterator[None]:
     """SIGTERM, SIGHUP and SIGINT end the machine; handlers are as before on return."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        machine.request_shutdown(f"terminated by signal {signal.Signals(number).name}")
+        machine.request_shutdown(f"terminated by signal {signal.Signals(number).name}", cause="host-signal")
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     wakeup = signal.set_wakeup_fd(machine.loop.wake_fd, warn_on_full_buffer=False)
@@ -65,7 +65,8 @@ def boot(
         gc.enable()
         if (accel or definition.accel) == "none":
             log.warning("accel none has no CPUs: nothing runs until the machine is ended (Ctrl-C, or Ctrl-A x on its terminal)")
-        machine.start()
+        if not (definition.run.paused or definition.run.preconfig):
+            machine.start()
         ending = machine.run()
         if stats:
             for line in kick_report(machine):

@@ -5,91 +5,42 @@ from __future__ import annotations
 
 import os
 import struct
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from kvm_guest import (
+    AP_CODE,
+    CODE,
+    GDT,
+    HALT,
+    HANDLER,
+    HLT,
+    IDT,
+    IDTR,
+    PAGES,
+    PROTECTED,
+    REAL,
+    RESULT,
+    START_SECOND,
+    Guest,
+    Recorder,
+    out_dx_al,
+    out_dx_ax,
+    store8_real,
+    store32,
+)
 
 from qdevpy.accel.base import BootState, IoEvent, MsiMessage, StopReason
 from qdevpy.accel.kvm import accelerator, api
-from qdevpy.accel.kvm.accelerator import KVMAccelerator
 from qdevpy.accel.kvm.doctor import host_report
 from qdevpy.errors import AccelError
 from qdevpy.native.core import ffi, lib
-from qdevpy.native.memory import GuestMemory
-from qdevpy.native.space import AddressSpace
 from qdevpy.native.vdev import VDev
 
 pytestmark = [
     pytest.mark.kvm,
     pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
 ]
-
-CODE, RESULT, HANDLER, GDT, IDTR, IDT, AP_CODE = 0x1000, 0x3000, 0x4000, 0x5000, 0x6800, 0x7000, 0x8000
-PAGES = 0x10000
-
-REAL = BootState("real", rip=CODE)
-PROTECTED = BootState("protected", rip=CODE, rsp=0x9000, gdt_base=GDT, gdt_limit=31)
-
-HLT = b"\xf4"
-HALT = HLT + b"\xeb\xfd"  # hlt; jmp back
-
-
-def out_dx_al(port: int, value: int) -> bytes:
-    """mov dx, PORT; mov al, VALUE; out dx, al"""
-    return b"\xba" + struct.pack("<H", port) + b"\xb0" + bytes([value]) + b"\xee"
-
-
-def out_dx_ax(port: int, value: int) -> bytes:
-    """mov dx, PORT; mov ax, VALUE; out dx, ax (real mode)"""
-    return b"\xba" + struct.pack("<H", port) + b"\xb8" + struct.pack("<H", value) + b"\xef"
-
-
-def store32(address: int, value: int) -> bytes:
-    """mov dword [ADDRESS], VALUE (32-bit)"""
-    return b"\xc7\x05" + struct.pack("<II", address, value)
-
-
-def store8_real(address: int, value: int) -> bytes:
-    """mov byte [ADDRESS], VALUE (16-bit)"""
-    return b"\xc6\x06" + struct.pack("<HB", address, value)
-
-
-class Guest:
-    """A VM with a MiB of RAM and as many vCPUs as a test wants."""
-
-    def __init__(self, cpus: int = 1) -> None:
-        self.memory = GuestMemory()
-        self.memory.add_ram(0, 1 << 20)
-        self.space = AddressSpace()
-        self.accel = KVMAccelerator()
-        self.accel.open(self.memory, self.space)
-        self.accel.create_vcpus(cpus)
-        self.stops: list[StopReason] = []
-        self.accel.on_stop = self.stops.append
-        gdt = [0, 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF]  # flat code at 10h, data at 18h
-        self.memory.write(GDT, struct.pack("<4Q", *gdt))
-
-    def run(self, code: bytes, state: BootState) -> None:
-        self.memory.write(CODE, code)
-        self.accel.reset_vcpus()
-        self.accel.set_boot_state(state)
-        self.accel.resume()
-
-    def result(self, offset: int = 0, size: int = 4) -> int:
-        return int.from_bytes(self.memory.read(RESULT + offset, size), "little")
-
-    def wait(self, condition: Callable[[], bool], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, "the guest did not get there"
-            assert not self.stops, f"the guest stopped: {self.stops}"
-            os.sched_yield()
-
-    def close(self) -> None:
-        self.accel.close()
-        self.space.close()
-        self.memory.close()
 
 
 @pytest.fixture
@@ -104,21 +55,6 @@ def fd() -> Iterator[int]:
     fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     yield fd
     os.close(fd)
-
-
-class Recorder:
-    """A region that answers reads with 0x5A in each byte and keeps what is written."""
-
-    def __init__(self) -> None:
-        self.writes: list[tuple[int, int, int]] = []
-        self.reads: list[tuple[int, int]] = []
-
-    def read(self, offset: int, size: int) -> int:
-        self.reads.append((offset, size))
-        return 0x5A5A5A5A
-
-    def write(self, offset: int, value: int, size: int) -> None:
-        self.writes.append((offset, value, size))
 
 
 def test_pio_access_reaches_python_region(guest: Guest) -> None:
@@ -404,8 +340,7 @@ def test_second_vcpu_starts_at_its_sipi_vector() -> None:
     guest = Guest(cpus=2)
     try:
         guest.memory.write(AP_CODE, b"\x31\xc0\x8e\xd8" + store8_real(RESULT + 4, 1) + HALT)
-        start = store32(0xFEE00310, 1 << 24) + store32(0xFEE00300, 0x4500) + store32(0xFEE00300, 0x4600 | AP_CODE >> 12)
-        guest.run(store32(0xFEE000F0, 0x1FF) + start + store32(RESULT, 1) + HALT, PROTECTED)
+        guest.run(START_SECOND + store32(RESULT, 1) + HALT, PROTECTED)
         guest.wait(lambda: guest.result(4, 1) == 1)
         guest.accel.pause()
         guest.memory.write(RESULT, bytes(8))

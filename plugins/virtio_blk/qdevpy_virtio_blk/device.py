@@ -100,6 +100,8 @@ class VirtIOBlock(VirtIODevice):
         """Stop the queues before what they use goes, and say once more what failed in all."""
         for queue in self.queues:
             queue.stop()
+        if self.drive is not None:
+            self.drive.leave_with_device()
         failed = {name: counter["errors"] for name, counter in self.statistics().items() if counter["errors"]}
         if failed:
             log.warning("%s: I/O errors in all: %s", self.label, ", ".join(f"{n} {name}" for name, n in failed.items()))

@@ -44,6 +44,7 @@ int qd_loop_add(struct qd_loop *loop, struct qd_fd *handler);
 int qd_loop_mod(struct qd_loop *loop, struct qd_fd *handler);
 void qd_loop_del(struct qd_loop *loop, struct qd_fd *handler);
 void qd_loop_call(struct qd_loop *loop, void (*fn)(void *arg), void *arg);
+int qd_loop_tid(struct qd_loop *loop);
 
 /* --- qd_queue.h --- */
 enum qd_vq_state { QD_VQ_IDLE, QD_VQ_STARTED, QD_VQ_ATTACHED };

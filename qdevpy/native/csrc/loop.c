@@ -186,6 +186,18 @@ void qd_loop_del(struct qd_loop *loop, struct qd_fd *handler)
     qd_loop_call(loop, loop_forget, &forget);
 }
 
+static void loop_gettid(void *arg)
+{
+    *(int *)arg = gettid();
+}
+
+int qd_loop_tid(struct qd_loop *loop)
+{
+    int tid = 0;
+    qd_loop_call(loop, loop_gettid, &tid);
+    return tid;
+}
+
 void qd_loop_call(struct qd_loop *loop, void (*fn)(void *arg), void *arg)
 {
     if (pthread_equal(pthread_self(), loop->thread)) {

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "fair_lock.h"
 
 #define MAX_REGIONS 1024
 #define MAX_EVENTFDS 4096
@@ -47,7 +48,7 @@ struct soft_eventfd {
 };
 
 struct qd_space {
-    pthread_mutex_t lock; /* the VM lock */
+    struct fair_lock lock; /* the VM lock */
     int next_id;
     unsigned n_regions, n_eventfds;
     struct region regions[MAX_REGIONS];
@@ -61,11 +62,6 @@ struct qd_space *qd_space_new(void)
     struct qd_space *space = calloc(1, sizeof(*space));
     if (!space)
         return NULL;
-    pthread_mutexattr_t attr;
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
-    pthread_mutex_init(&space->lock, &attr);
-    pthread_mutexattr_destroy(&attr);
     space->next_id = 1;
     return space;
 }
@@ -75,18 +71,17 @@ void qd_space_free(struct qd_space *space)
     free(space->ranges[QD_PIO]);
     free(space->ranges[QD_MMIO]);
     free(space->eventfds);
-    pthread_mutex_destroy(&space->lock);
     free(space);
 }
 
 void qd_space_lock(struct qd_space *space)
 {
-    pthread_mutex_lock(&space->lock);
+    fair_lock_take(&space->lock);
 }
 
 void qd_space_unlock(struct qd_space *space)
 {
-    pthread_mutex_unlock(&space->lock);
+    fair_lock_give(&space->lock);
 }
 
 /* --- mapping --- */
@@ -337,12 +332,12 @@ static bool access_locked(struct qd_space *space, int bus, uint64_t addr, uint64
 
 bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *value, unsigned size, bool write)
 {
-    pthread_mutex_lock(&space->lock);
+    fair_lock_take(&space->lock);
     if (write)
         *value &= mask_of(size);
     bool answered = write && space->n_eventfds && signal_eventfds(space, bus, addr, *value, size);
     if (!answered)
         answered = access_locked(space, bus, addr, value, size, write);
-    pthread_mutex_unlock(&space->lock);
+    fair_lock_give(&space->lock);
     return answered;
 }

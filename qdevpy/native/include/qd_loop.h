@@ -30,5 +30,7 @@ int qd_loop_mod(struct qd_loop *loop, struct qd_fd *handler);
 void qd_loop_del(struct qd_loop *loop, struct qd_fd *handler);
 /* Run FN(ARG) on the loop's thread and wait for its end; the same rule about locks. On the loop's own thread: at once. */
 void qd_loop_call(struct qd_loop *loop, void (*fn)(void *arg), void *arg);
+/* The thread's id, as ps -L shows it; waits like qd_loop_call(). */
+int qd_loop_tid(struct qd_loop *loop);
 
 #endif

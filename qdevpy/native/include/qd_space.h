@@ -48,7 +48,8 @@ int qd_space_del_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_
  * result says whether somebody did. */
 bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *value, unsigned size, bool write);
 
-/* The lock that orders device-model state: vCPU exits and the main loop. Recursive. Take it before the GIL,
+/* The lock that orders device-model state: vCPU exits and the main loop. Recursive, and taken in the
+ * order in which it was asked for: a vCPU that hammers a register keeps nobody out. Take it before the GIL,
  * never while waiting for the GIL (cffi drops the GIL around these calls). */
 void qd_space_lock(struct qd_space *space);
 void qd_space_unlock(struct qd_space *space);

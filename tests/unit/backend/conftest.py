@@ -44,7 +44,7 @@ class ChardevHost:
         self.shutdowns = []
         self.opened = []
 
-    def request_shutdown(self, reason, status=0):
+    def request_shutdown(self, reason, status=0, *, cause="guest-shutdown"):
         self.shutdowns.append(reason)
 
     def open(self, cls, name="c0", **options):

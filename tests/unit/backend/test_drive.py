@@ -380,3 +380,79 @@ def test_drive_without_a_medium_opens_and_serves_no_device() -> None:
     drive.close()
     assert not drive.is_inserted
     assert drive.user is None
+
+
+# -- drives on drives, and drives that go
+
+
+class Host:
+    """A machine, as far as drives need one."""
+
+    def __init__(self) -> None:
+        self.backends: dict[tuple[str, str], Drive] = {}
+
+    def backend(self, section: str, name: str) -> Drive:
+        return self.backends[section, name]
+
+    def remove_backend(self, section: str, name: str) -> None:
+        self.backends.pop((section, name)).close()
+
+    def add(self, drive: Drive) -> Drive:
+        drive.machine = self  # type: ignore[assignment]
+        drive.open()
+        self.backends["drives", drive.name] = drive
+        return drive
+
+
+def test_drive_on_another_has_its_contents_and_keeps_it_busy(make: MakeDrive) -> None:
+    host = Host()
+    below = host.add(make(id="f0", driver="file"))
+    drive = Drive(id="r0")
+    for name, value in {"below": "f0", "node-name": "r0", "driver": "raw", "offset": "512"}.items():
+        drive.set_property(name, value)
+    host.add(drive)
+    drive.take("disk0")
+
+    assert (drive.size, os.pread(drive.fd, 6, 0)) == (3584, b"qdevpy")
+    assert (drive.nodes, below.nodes) == ([("r0", "raw")], [("#block.f0", "file")])
+    with pytest.raises(BackendError, match="drive 'f0' is in use by node r0"):
+        below.take("disk1")
+    drive.close()
+    assert below.user is None
+
+
+def test_null_drive_on_another_is_null(make: MakeDrive) -> None:
+    host = Host()
+    host.add(_null("n0"))
+    drive = Drive(id="r0")
+    drive.set_property("below", "n0")
+    host.add(drive)
+    assert (drive.is_null, drive.size, drive.read_zeroes) == (True, 1 << 20, True)
+
+
+def _null(name: str) -> Drive:
+    drive = Drive(id=name)
+    for option, value in {"driver": "null-co", "size": "1M", "read-zeroes": "on"}.items():
+        drive.set_property(option, value)
+    return drive
+
+
+@pytest.mark.parametrize(("node_name", "stays"), [(None, False), ("other", False), ("root", True)])
+def test_drive_goes_with_its_device_unless_it_is_a_node_only(make: MakeDrive, node_name: str | None, stays: bool) -> None:
+    host = Host()
+    drive = host.add(make(**({"node-name": node_name} if node_name else {})))
+    drive.take("disk0")
+
+    drive.leave_with_device()
+    drive.release()
+
+    assert (("drives", "root") in host.backends, drive.fd >= 0) == (stays, stays)
+
+
+def test_ejected_drive_has_no_sectors(make: MakeDrive) -> None:
+    drive = make()
+    drive.open()
+    sizes: list[int] = []
+    drive.resized = lambda: sizes.append(drive.size)
+    drive.eject()
+    assert sizes == [0]

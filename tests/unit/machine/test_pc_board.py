@@ -90,13 +90,13 @@ def config_write(machine, devfn, register, value, size):
 
 def test_board_has_qemus_chips_and_buses(machine):
     assert [d.type_name for d in machine.devices()] == [
-        "i440FX-pcihost", "i440FX", "PIIX3", "mc146818rtc", "i8042", "port92", "PIIX4_PM", "fw_cfg_io",
+        "i440FX-pcihost", "i440FX", "PIIX3", "mc146818rtc", "i8042", "port92", "PIIX4_PM", "ioapic", "fw_cfg_io",
     ]  # fmt: skip
     assert {name: machine.find_bus(name).bus_type for name in PC.buses} == dict(PC.buses)
 
 
 def test_plugin_offers_board_devices_and_definitions():
-    assert [board.type_name for board in qdevpy_boards()] == ["pc", "none"]
+    assert [board.type_name for board in qdevpy_boards()] == ["pc-i440fx-7.2", "none"]
     assert {d.type_name for d in qdevpy_devices()} == {"isa-serial", "isa-debug-exit", "isa-debugcon"}
     assert {"demo", "linux"} <= {os.path.basename(path).removesuffix(".yaml") for path in qdevpy_definitions()}
 

@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from qdevpy.backend.base import Backend
+from qdevpy.backend.iothread import IOThreadOptions
 from qdevpy.definition.model import BackendDefinition, DeviceDefinition, GlobalDefinition, MachineDefinition, Position, Value
 from qdevpy.errors import BackendError, DeviceError, LocatedError, PropertyError, QdevpyError, RealizeError
 from qdevpy.qdev import property as prop
@@ -100,7 +101,7 @@ class ToyRegistry:
         return self.types[name]
 
     def backend_type(self, section, name):
-        return Store
+        return Store if section == "drives" else IOThreadOptions
 
 
 def value(text):
@@ -291,3 +292,43 @@ def test_boot_ends_cleanly_on_a_signal(number):
     finally:
         over.set()
         sender.join()
+
+
+# -- back ends that go
+
+
+def test_backend_that_is_removed_is_closed_and_its_name_is_free(build):
+    machine = build(drives={"root": drive("root", file="x")})
+    first = machine.backend("drives", "root")
+    machine.remove_backend("drives", "root")
+    with pytest.raises(BackendError, match="drive 'root' not found"):
+        machine.remove_backend("drives", "root")
+    machine.add_backend(Store(id="root"))
+    assert machine.backend("drives", "root") is not first
+
+
+def test_backend_in_use_is_not_removed(build):
+    machine = build(drives={"root": drive("root", file="x")})
+    machine.backend("drives", "root").take("a")
+    with pytest.raises(BackendError, match="drive 'root' is in use by a"):
+        machine.remove_backend("drives", "root")
+
+
+def test_second_backend_of_a_name_is_refused(build):
+    machine = build(drives={"root": drive("root", file="x")})
+    with pytest.raises(BackendError, match="drive 'root' exists already"):
+        machine.add_backend(Store(id="root"))
+
+
+def test_iothread_that_is_removed_ends_where_nobody_uses_it(build):
+    objects = {name: BackendDefinition(name, "iothread", {}, HERE) for name in ("io0", "io1")}
+    machine = build(device(id="a", iothread="io0"), objects=objects)
+    used, idle = machine.iothread("io0"), machine.iothread("io1")
+    assert os.path.exists(f"/proc/self/task/{machine.backend('objects', 'io1').thread_id}")
+
+    machine.remove_backend("objects", "io0")
+    machine.remove_backend("objects", "io1")
+
+    assert used.thread_id > 0
+    assert not idle.pointer
+    assert machine.find_device("a").iothread is used
