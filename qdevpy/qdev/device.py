@@ -125,6 +125,11 @@ class Device(Object):
     def vm_state_changed(self, running: bool) -> None:
         """Override: the VM starts or stops running. Called with the VM lock held; stop must drain."""
 
+    @property
+    def requests_in_flight(self) -> int:
+        """Override: requests that the host is carrying out, whose end a stop waits for. Any thread, a glance without locks."""
+        return 0
+
     # -- tree
 
     @property

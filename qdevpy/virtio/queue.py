@@ -173,6 +173,12 @@ class VirtQueue:
         assert self.state is QueueState.IDLE, f"{self.label} is in use"
         self.pointer.ring.last_avail, self.pointer.ring.used_idx = positions
 
+    @property
+    def inflight(self) -> int:
+        """Chains taken that will be given back: not those of a broken ring."""
+        ring = self.pointer.ring if self.state is not QueueState.IDLE else None
+        return int(ring.inflight) if ring is not None and ring.error == ffi.NULL else 0
+
     # -- life
 
     def start(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from qdevpy.vm.build import build_machine
 from qdevpy.vm.machine import Machine, RunState
@@ -68,6 +69,8 @@ def boot(
         if not (definition.run.paused or definition.run.preconfig):
             machine.start()
         ending = machine.run()
+        if machine.hurried:
+            leave_at_once(machine)
         if stats:
             for line in kick_report(machine):
                 print(line, file=sys.stderr)
@@ -77,6 +80,17 @@ def boot(
     else:
         log.info("%s", ending.reason)
     return ending.status
+
+
+def leave_at_once(machine: Machine) -> NoReturn:
+    """End the process although the host's storage does not answer: nothing waits for it, the terminal is restored."""
+    busy = ", ".join(f"{device.label}: {device.requests_in_flight}" for device in machine.devices() if device.requests_in_flight)
+    for (section, _), backend in machine.backends.items():
+        if section == "chardevs":
+            with suppress(Exception):
+                backend.close()
+    print(f"qdevpy: ended with requests in flight ({busy}); what they wrote may be lost", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def kick_report(machine: Machine) -> Iterator[str]:

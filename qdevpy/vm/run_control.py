@@ -52,6 +52,9 @@ class RunState(enum.Enum):
 #: from these only a reset leads on
 NEEDS_RESET = (RunState.SHUTDOWN, RunState.CRASHED)
 
+#: seconds between looks at what is in flight; a drain takes less than this, or the storage is slow
+DRAIN_POLL = 0.001
+
 #: causes that end the process, whatever ``shutdown_ends`` says: somebody outside wants it
 FINAL = ("host-qmp-quit", "host-signal", "host-ui")
 
@@ -86,6 +89,7 @@ class RunControl:
     :ivar ending: how it ended, once that is certain
     :ivar no_reboot: a reset is a power-off
     :ivar shutdown_ends: the guest's power-off ends the process; else it leaves the machine standing
+    :ivar hurried: asked to end once more while it waited for requests in flight; they are given up
     :ivar panic_action: ``shutdown``, ``pause``, ``exit-failure`` or ``none``
     :ivar preconfig: waits for ``x-exit-preconfig``
     """
@@ -101,6 +105,7 @@ class RunControl:
         self.ending: Ending | None = None
         self.no_reboot = no_reboot
         self.shutdown_ends = True
+        self.hurried = False
         self.panic_action = "shutdown"
         self.preconfig = False
         self._cause: Cause = "none"  # the ending's
@@ -110,6 +115,7 @@ class RunControl:
         self._stopped: list[Callable[[], None]] = []
         self._powerdown = False
         self._panic = False
+        self._finishing = False
 
     @property
     @abstractmethod
@@ -143,6 +149,8 @@ class RunControl:
             self._cause = cause
             self.ending = Ending(reason, status)
             self.state = RunState.SHUTDOWN
+        elif self._finishing and cause in FINAL:
+            self.hurried = True
         self.loop.wake()
 
     def request_crash(self, message: str) -> None:
@@ -245,6 +253,8 @@ class RunControl:
         """Make vCPUs and devices stand still; whether the machine ran."""
         if isinstance(self.accel, CpuAccelerator):
             self.accel.pause()
+        if not self._wait_for_requests():
+            return self.running
         with self.lock:
             ran = self.running
             if ran:
@@ -252,6 +262,19 @@ class RunControl:
             for device in reversed(list(self.devices())):
                 device.vm_state_changed(False)
         return ran
+
+    def _wait_for_requests(self) -> bool:
+        """Let the main loop go on while devices finish what is in flight, so that stopping them, with the VM lock held,
+        waits for nothing: slow storage keeps nobody from the monitor or from ending the machine.
+
+        :returns: False: somebody wants the machine to end now, and does not wait for the rest
+        """
+        ending = self.ending
+        while any(device.requests_in_flight for device in self.devices()):
+            if self.hurried or self.ending is not ending:
+                return False
+            self.loop.run_once(DRAIN_POLL)
+        return True
 
     def emit(self, name: str, *data: Any) -> None:
         """Emit the event of that class of :mod:`qdevpy.vm.event_types`, which is imported only where somebody listens."""
@@ -264,12 +287,13 @@ class RunControl:
     # -- the main loop
 
     def run(self) -> Ending:
-        """Run the main loop until the machine ends; vCPUs are paused and devices drained on return."""
+        """Run the main loop until the machine ends; vCPUs are paused and devices drained (but see ``hurried``) on return."""
         self.carry_out()
         while self.ending is None:
             self.loop.run_once()
             self.carry_out()
         self.emit("Shutdown", by_guest(self._cause), self._cause)
+        self._finishing = True
         self._halt(RunState.PAUSED)
         return self.ending
 
@@ -304,6 +328,8 @@ class RunControl:
     def _carry_out_reset(self, request: Request) -> None:
         log.info("reset: %s", request.reason)
         ran = self._halt(RunState.PAUSED)
+        if self.ending is not None:
+            return
         self.reset()
         self.emit("Reset", by_guest(request.cause), request.cause)
         with self.lock:

@@ -322,3 +322,15 @@ def test_share_rw_on_both_devices_is_allowed(make: MakeRig) -> None:
     first, second = make(share_rw="on"), make(share_rw="on")
     assert first.run(OUT, 5, b"\x55" * 512)[0] == OK
     assert second.run(IN, 5, read=512) == (OK, b"\x55" * 512)
+
+
+def test_requests_in_flight_are_those_of_sound_queues_that_are_served(make: MakeRig) -> None:
+    rig = make()
+    rig.driver_ok(VERSION_1)
+    ring = rig.device.queues[0].pointer.ring
+    assert rig.device.requests_in_flight == 0
+    ring.inflight = 3
+    assert rig.device.requests_in_flight == 3
+    ring.inflight = 0
+    rig.stop()
+    assert rig.device.requests_in_flight == 0

@@ -265,6 +265,11 @@ class VirtIOBlock(VirtIODevice):
 
     # -- while it runs
 
+    @property
+    def requests_in_flight(self) -> int:
+        """Of all queues."""
+        return sum(queue.inflight for queue in self.queues)
+
     def resize(self) -> None:
         """The drive has a new size: tell the driver the new capacity (5.2.6.2). With the VM lock held."""
         assert self.drive is not None

@@ -4,7 +4,7 @@
 import os
 import signal
 import threading
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import attrs
 import pytest
@@ -20,7 +20,7 @@ from qdevpy.qdev.types import DeviceType
 from qdevpy.vm.board import Board
 from qdevpy.vm.build import build_machine, make_accelerator
 from qdevpy.vm.machine import RunState
-from qdevpy.vm.run import boot
+from qdevpy.vm.run import boot, leave_at_once
 
 HERE = Position("test.yaml", 3, 5)
 
@@ -56,6 +56,24 @@ class Toy(Device):
         self.log.append("unrealize")
         if self.size == 15:
             raise ValueError("cannot let go")
+
+
+class Slow(Toy):
+    """Its storage takes its time."""
+
+    type_name = "slow"
+    pending: int = attrs.field(default=0, init=False)
+
+    @property
+    def requests_in_flight(self):
+        return self.pending
+
+    def vm_state_changed(self, running):
+        super().vm_state_changed(running)
+        assert running or not self.pending, "stopped while something was in flight: the main loop would have waited"
+
+    def finish(self):
+        self.pending = 0
 
 
 class Fixed(Toy):
@@ -227,6 +245,76 @@ def test_reset_request_resets_and_goes_on(build):
     machine.loop.call_later(0.01, lambda: machine.request_shutdown("done"))
     machine.run()
     assert machine.find_device("a").log == ["reset", "start", "stop", "reset", "start", "stop"]
+
+
+@pytest.fixture
+def slow(build):
+    machine = build()
+    device = Slow()
+    machine.plug(device, machine.find_bus("Toy"))
+    machine.reset()
+    machine.start()
+    device.pending = 1
+    return device
+
+
+def test_reset_waits_for_requests_in_flight_while_the_main_loop_goes_on(slow):
+    machine = slow.machine
+    seen = []
+    machine.request_reset("asked for")
+    machine.loop.call_later(0.01, lambda: (seen.append(list(slow.log)), slow.finish()))
+
+    def end_once_it_is_reset():
+        if slow.log.count("reset") == 2:
+            machine.request_shutdown("done")
+        else:
+            machine.loop.call_later(0.001, end_once_it_is_reset)
+
+    end_once_it_is_reset()
+    machine.run()
+    assert seen == [["reset", "start"]]
+    assert slow.log[:4] == ["reset", "start", "stop", "reset"]
+
+
+def test_end_is_heard_while_a_reset_waits(slow):
+    machine = slow.machine
+    machine.request_reset("asked for")
+    machine.loop.call_later(0.01, lambda: machine.request_shutdown("enough", 3, cause="host-ui"))
+
+    def finish_once_it_ends():
+        if machine.ending is not None:
+            slow.finish()
+        else:
+            machine.loop.call_later(0.001, finish_once_it_ends)
+
+    finish_once_it_ends()
+    assert machine.run().status == 3
+    assert slow.log.count("reset") == 1
+    assert not machine.hurried
+
+
+def test_second_wish_to_end_does_not_wait_for_requests_in_flight(slow):
+    machine = slow.machine
+    machine.request_shutdown("terminated", cause="host-signal")
+    machine.loop.call_later(0.01, lambda: machine.request_shutdown("guest", cause="guest-shutdown"))
+    machine.loop.call_later(0.02, lambda: machine.request_shutdown("terminated", cause="host-signal"))
+    assert machine.run().reason == "terminated"
+    assert machine.hurried
+    assert slow.log == ["reset", "start"]
+    slow.finish()
+
+
+def test_leaving_at_once_closes_chardevs_and_says_what_is_lost(slow, monkeypatch, capsys):
+    terminal = SimpleNamespace(closed=False)
+    terminal.close = lambda: setattr(terminal, "closed", True)
+    slow.machine.backends["chardevs", "term"] = terminal
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    leave_at_once(slow.machine)
+    assert left == [1]
+    assert terminal.closed
+    assert "slow: 1" in capsys.readouterr().err
+    slow.finish()
 
 
 def test_reset_request_with_no_reboot_ends_with_status_0(build):
