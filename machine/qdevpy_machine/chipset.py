@@ -231,7 +231,7 @@ class PIIX4PM(PCIDevice):
         self.registers = PMRegisters(
             set_sci=lambda level: machine.accel.set_gsi(layout.SCI, level),
             power_off=lambda: machine.request_shutdown("guest powered off"),
-            call_later=machine.loop.call_later,
+            clock=machine.clock,
         )
         self.cleanup.callback(self.registers.close)
         self.cleanup.callback(self._map, None)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from qdevpy.vm.clock import SECOND
+
 if TYPE_CHECKING:
-    from qdevpy.vm.loop import Timer
+    from qdevpy.vm.clock import Clock, Timer
 
 SIZE = 64  #: bytes of I/O space
 TIMER_HZ = 3_579_545
@@ -26,22 +27,18 @@ class PMRegisters:
 
     :param set_sci: drives the SCI
     :param power_off: the guest asked for S5
-    :param call_later: as :meth:`MainLoop.call_later`
-    :param clock: nanoseconds of a clock that never goes back
+    :param clock: what the PM timer counts
     """
 
     def __init__(
         self,
         set_sci: Callable[[bool], None],
         power_off: Callable[[], None],
-        call_later: Callable[[float, Callable[[], None]], Timer],
-        clock: Callable[[], int] = time.monotonic_ns,
+        clock: Clock,
     ) -> None:
         self._set_sci = set_sci
         self._power_off = power_off
-        self._call_later = call_later
         self._clock = clock
-        self._start = clock()
         self._timer: Timer | None = None
         self._sci = False
         self.reset()
@@ -95,7 +92,7 @@ class PMRegisters:
         return (old & ~mask | new & mask) & 0xFFFF
 
     def _ticks(self) -> int:
-        return (self._clock() - self._start) * TIMER_HZ // 1_000_000_000
+        return self._clock.now_ns() * TIMER_HZ // SECOND
 
     @staticmethod
     def _carry_after(ticks: int) -> int:
@@ -116,4 +113,4 @@ class PMRegisters:
             self._set_sci(level)
         self.close()
         if self._enable & STS_TIMER and not self._status & STS_TIMER:
-            self._timer = self._call_later((self._next_carry - self._ticks() + 1) / TIMER_HZ, self._update)
+            self._timer = self._clock.call_at(-(-self._next_carry * SECOND // TIMER_HZ), self._update)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``mc146818rtc``: the clock and the CMOS memory at ports 0x70 and 0x71 (Motorola MC146818A).
 
-The guest's clock is the host's UTC plus what the guest has set it ahead. Nothing ticks while nobody waits: the
+The guest's clock is the host's UTC plus what the guest has set it ahead; with ``rtc: {clock: vm}`` it shows the host's
+UTC once, when the machine is made, and follows virtual time from there. Nothing ticks while nobody waits: the
 flags of register C are worked out when they are read, and timers run only for enabled interrupts.
 """
 
@@ -10,10 +11,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from qdevpy.vm.clock import SECOND
 from qdevpy_machine.isa import ISADevice
 
 if TYPE_CHECKING:
-    from qdevpy.vm.loop import Timer
+    from qdevpy.vm.clock import Timer
 
 IRQ = 8
 
@@ -26,15 +28,15 @@ B_SET, B_PERIODIC, B_ALARM, B_UPDATE, B_BINARY, B_24H = 0x80, 0x40, 0x20, 0x10, 
 C_IRQ, C_PERIODIC, C_ALARM, C_UPDATE = 0x80, 0x40, 0x20, 0x10
 D_VALID = 0x80
 
-#: the time registers are not to be read in the last 244 us of a second
-UPDATE_TIME = 244e-6
+#: nanoseconds at the end of a second in which the time registers are not to be read
+UPDATE_TIME = 244_000
 CRYSTAL = 32768
 
 
 class MC146818(ISADevice):
     """A real-time clock with 128 bytes of CMOS memory. As QEMU's ``hw/rtc/mc146818rtc.c``.
 
-    :cvar clock: seconds since 1970 on the host
+    :cvar host_clock: nanoseconds since 1970 on the host
     :ivar cmos: all registers; those of the time are as of when they were last looked at
     """
 
@@ -42,11 +44,14 @@ class MC146818(ISADevice):
     description: ClassVar[str] = "real-time clock and CMOS memory"
     user_creatable: ClassVar[bool] = False
 
-    clock = staticmethod(time.time)
+    host_clock = staticmethod(time.time_ns)
 
     def do_realize(self) -> None:
         """Take the two ports; the clock shows the host's time."""
         self.cmos = bytearray(128)
+        follows = self.machine.definition.rtc.get("clock")
+        self._virtual = follows is not None and follows.given == "vm"
+        self._epoch = self.host_clock() - self.machine.clock.now_ns()
         self._index = self._ahead = self._flags = self._seen = 0
         self._tick: Timer | None = None
         self._periodic: Timer | None = None
@@ -61,7 +66,7 @@ class MC146818(ISADevice):
         self.cmos[B] &= ~(B_PERIODIC | B_ALARM | B_UPDATE)
         self._flags = 0
         self._index = 0
-        self._seen = int(self._now())
+        self._seen = self._now() // SECOND
         self._update_timers()
         self._update_irq()
 
@@ -76,7 +81,7 @@ class MC146818(ISADevice):
                 self._latch()
             return self.cmos[register]
         if register == A:
-            ending = self._now() % 1 >= 1 - UPDATE_TIME and not self.cmos[B] & B_SET
+            ending = self._now() % SECOND >= SECOND - UPDATE_TIME and not self.cmos[B] & B_SET
             return self.cmos[A] | (A_UPDATE_IN_PROGRESS if ending else 0)
         if register == C:
             return self._read_flags()
@@ -114,7 +119,7 @@ class MC146818(ISADevice):
         self._update_irq()
 
     def _read_flags(self) -> int:
-        now = int(self._now())
+        now = self._now() // SECOND
         if now != self._seen:
             self._flags |= C_UPDATE
         self._seen = now
@@ -125,8 +130,12 @@ class MC146818(ISADevice):
 
     # -- time
 
-    def _now(self) -> float:
-        return self.clock() + self._ahead
+    def _unset(self) -> int:
+        """The time had nobody set the clock, in nanoseconds since 1970."""
+        return self._epoch + self.machine.clock.now_ns() if self._virtual else self.host_clock()
+
+    def _now(self) -> int:
+        return self._unset() + self._ahead * SECOND
 
     def _encode(self, value: int) -> int:
         return value if self.cmos[B] & B_BINARY else value // 10 << 4 | value % 10
@@ -146,7 +155,7 @@ class MC146818(ISADevice):
 
     def _latch(self) -> None:
         """The time of now into the registers."""
-        now = time.gmtime(self._now())
+        now = time.gmtime(self._now() // SECOND)
         encode = self._encode
         self.cmos[SECONDS] = encode(min(now.tm_sec, 59))
         self.cmos[MINUTES] = encode(now.tm_min)
@@ -168,7 +177,7 @@ class MC146818(ISADevice):
             seconds = timegm((year, decode(cmos[MONTH]), decode(cmos[DAY]), *clock))
         except (ValueError, OverflowError):
             return
-        self._ahead = seconds - int(self.clock())
+        self._ahead = seconds - self._unset() // SECOND
         self._seen = seconds
         self._update_timers()
 
@@ -188,25 +197,34 @@ class MC146818(ISADevice):
         if self.cmos[B] & B_SET:
             return
         if self.cmos[B] & (B_ALARM | B_UPDATE):
-            self._tick = self.machine.loop.call_later(1 - self._now() % 1, self._second)
+            self._tick = self._at_next_second()
         if self.cmos[B] & B_PERIODIC and self.cmos[A] & 15:
-            self._periodic = self.machine.loop.call_later(self._period(), self._period_over)
+            clock = self.machine.clock
+            self._periodic = clock.call_at(clock.now_ns() + self._period(), self._period_over)
 
-    def _period(self) -> float:
+    def _at_next_second(self) -> Timer:
+        clock = self.machine.clock
+        return clock.call_at(clock.now_ns() + SECOND - self._now() % SECOND, self._second)
+
+    def _period(self) -> int:
+        """Of the periodic interrupt, in nanoseconds."""
         rate = self.cmos[A] & 15
-        return float(1 << (rate + 7 if rate < 3 else rate) - 1) / CRYSTAL
+        return (1 << (rate + 7 if rate < 3 else rate) - 1) * SECOND // CRYSTAL
 
     def _period_over(self) -> None:
-        self._periodic = self.machine.loop.call_later(self._period(), self._period_over)
+        assert self._periodic is not None
+        clock, period = self.machine.clock, self._period()
+        # on the beat; where the host was too late for some, they are lost
+        when = max(self._periodic.when, clock.now_ns() - period) + period
+        self._periodic = clock.call_at(when, self._period_over)
         self._flags |= C_PERIODIC
         self._update_irq()
 
     def _second(self) -> None:
         """A second has begun, and somebody wants to know."""
-        now = self._now()
-        self._tick = self.machine.loop.call_later(1 - now % 1, self._second)
+        self._tick = self._at_next_second()
         self._flags |= C_UPDATE
-        self._seen = int(now)
+        self._seen = self._now() // SECOND
         self._latch()
         pairs = ((SECONDS, SECONDS_ALARM), (MINUTES, MINUTES_ALARM), (HOURS, HOURS_ALARM))
         # an alarm register of 0xC0 and above matches everything

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 if TYPE_CHECKING:
     from qdevpy.native.memory import GuestMemory
     from qdevpy.native.space import AddressSpace
+    from qdevpy.vm.clock import Clock
+    from qdevpy.vm.loop import MainLoop
 
 
 class MsiMessage(NamedTuple):
@@ -42,6 +44,12 @@ class Accelerator(ABC):
     """What runs the guest. All methods are called with the VM lock held unless they say otherwise."""
 
     name: ClassVar[str]
+
+    def make_clock(self, loop: MainLoop) -> Clock:
+        """Virtual time; here the host's, while the machine runs."""
+        from qdevpy.vm.clock import HostClock
+
+        return HostClock(loop)
 
     @abstractmethod
     def open(self, memory: GuestMemory, space: AddressSpace) -> None:

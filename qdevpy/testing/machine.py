@@ -84,6 +84,7 @@ class FakeMachine(Machine):
         self.open()
         self.board.build(self)
         self.state = RunState.RUNNING
+        self.clock.start()
 
     @property
     def pci(self) -> PCIBus:

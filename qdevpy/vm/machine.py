@@ -43,6 +43,7 @@ class Machine(RunControl):
     :param memory_size: bytes of RAM
     :param cpus: number of vCPUs
     :ivar events: what happens to it
+    :ivar clock: virtual time; stands still while the machine is stopped
     :ivar registry: what may be plugged into it while it runs; None: nothing (a test's machine)
     """
 
@@ -81,6 +82,7 @@ class Machine(RunControl):
         self.loop = MainLoop(self.space.lock)
         self._cleanup.callback(self.loop.close)
         self._cleanup.callback(self._close_backends)
+        self.clock = accel.make_clock(self.loop)
 
     # -- building
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from qdevpy.qdev.bus import Bus
     from qdevpy.qdev.device import Device
     from qdevpy.vm.board import Board
+    from qdevpy.vm.clock import Clock
     from qdevpy.vm.event_types import Cause
     from qdevpy.vm.events import Events
     from qdevpy.vm.loop import MainLoop
@@ -96,6 +97,7 @@ class RunControl:
 
     accel: Accelerator
     board: Board
+    clock: Clock
     events: Events
     loop: MainLoop
     root_buses: list[Bus]
@@ -244,6 +246,7 @@ class RunControl:
             self.emit("Stop")
 
     def _go(self) -> None:
+        self.clock.start()
         for device in reversed(list(self.devices())):  # children first: a transport after what it carries (rule 7)
             device.vm_state_changed(True)
         if isinstance(self.accel, CpuAccelerator):
@@ -259,6 +262,7 @@ class RunControl:
             ran = self.running
             if ran:
                 self.state = state
+            self.clock.stop()
             for device in reversed(list(self.devices())):
                 device.vm_state_changed(False)
         return ran

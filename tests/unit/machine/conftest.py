@@ -5,44 +5,14 @@ import struct
 
 import pytest
 
-from qdevpy.definition.model import BootDefinition, Position, Value
+from qdevpy.definition.model import BootDefinition, MachineDefinition, Position, Value
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
+from qdevpy.vm.clock import SECOND, SteppedClock
 from qdevpy_machine import layout
 from qdevpy_machine.isa import ISABus
 
 MIB = layout.MIB
-
-
-class FakeTimer:
-    def __init__(self, seconds, callback):
-        self.seconds = seconds
-        self.callback = callback
-
-    def cancel(self):
-        self.callback = None
-
-
-class FakeLoop:
-    """Keeps timers until a test lets them go off."""
-
-    def __init__(self):
-        self.timers = []
-
-    def call_later(self, seconds, callback):
-        timer = FakeTimer(seconds, callback)
-        self.timers.append(timer)
-        return timer
-
-    @property
-    def waiting(self):
-        return [timer for timer in self.timers if timer.callback is not None]
-
-    def fire(self):
-        """Every timer that waits now, once."""
-        for timer in self.waiting:
-            callback, timer.callback = timer.callback, None
-            callback()
 
 
 class ISAMachine:
@@ -50,7 +20,8 @@ class ISAMachine:
 
     def __init__(self):
         self.space = AddressSpace()
-        self.loop = FakeLoop()
+        self.clock = SteppedClock()
+        self.definition = MachineDefinition(rtc={"clock": Value("vm", Position("test"))})
         self.requests = []
         self.lines = {}
         self.bus = ISABus("isa.0", None, self.lines.__setitem__)
@@ -60,6 +31,9 @@ class ISAMachine:
 
     def request_shutdown(self, reason, status=0):
         self.requests.append(("shutdown", reason, status))
+
+    def step(self, seconds):
+        self.clock.advance_to(self.clock.now_ns() + round(seconds * SECOND))
 
     def plug(self, device):
         device.machine = self
@@ -81,7 +55,7 @@ def isa():
     for device in list(machine.bus.children):
         machine.bus.unplug(device)
     assert machine.space.mappings == set()
-    assert machine.loop.waiting == []
+    assert machine.clock.deadline() is None
     machine.space.close()
 
 
