@@ -8,7 +8,7 @@ eventfds everywhere: a queue's MSI-X vector is one, and the accelerator turns it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class Accelerator(ABC):
         from qdevpy.vm.clock import HostClock
 
         return HostClock(loop)
+
+    @property
+    def thread_ids(self) -> Sequence[int]:
+        """The host's ids of the vCPUs' threads, in their order; an accelerator without such threads has none."""
+        return ()
 
     @abstractmethod
     def open(self, memory: GuestMemory, space: AddressSpace) -> None:

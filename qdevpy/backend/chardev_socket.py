@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``{type: socket}``: a UNIX or TCP stream, as server or as client; one connection at a time.
+"""``{type: socket}``: a UNIX or TCP stream, as server or as client; one connection at a time, for monitors several.
 
 ::
 
-    server:  LISTENING <--accept / connection ends--> CONNECTED
+    server:  LISTENING <--accept / connection ends--> CONNECTED; with serve() LISTENING, and any number of connections
     client:  CONNECTED --connection ends--> closed, or after `reconnect` seconds CONNECTING --> CONNECTED
 """
 
@@ -15,6 +15,7 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from qdevpy.vm.loop import Timer
 
 log = logging.getLogger(__name__)
+
+#: connections of a monitor at a time; others wait
+MAX_CONNECTIONS = 64
 
 
 class SocketChardev(StreamChardev):
@@ -50,6 +54,9 @@ class SocketChardev(StreamChardev):
     _address: tuple[int, Any] = attrs.field(default=(0, ""), init=False)
     _inode: tuple[int, int] | None = attrs.field(default=None, init=False)
     _timer: Timer | None = attrs.field(default=None, init=False)
+    _accepted: Callable[[SocketChardev], Callable[[], None]] | None = attrs.field(default=None, init=False)
+    _connections: list[SocketChardev] = attrs.field(factory=list, init=False)
+    _on_end: Callable[[], None] | None = attrs.field(default=None, init=False)
 
     # -- opening and closing
 
@@ -74,6 +81,9 @@ class SocketChardev(StreamChardev):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
         self.drain()
         self.stop_stream()
         self._close_sockets()
@@ -165,9 +175,48 @@ class SocketChardev(StreamChardev):
         except OSError as error:  # it went away before we came
             log.debug("chardev '%s': accept: %s", self.name, error.strerror)
             return
-        # others wait in the backlog until this one is gone
-        self.machine.loop.remove_reader(self._listener.fileno())
-        self._connected(peer)
+        if self._accepted is None or len(self._connections) + 1 >= MAX_CONNECTIONS:
+            # others wait in the backlog until one is gone
+            self.machine.loop.remove_reader(self._listener.fileno())
+        if self._accepted is None:
+            self._connected(peer)
+        else:
+            self._hand_over(peer)
+
+    def serve(self, accepted: Callable[[SocketChardev], Callable[[], None]]) -> None:
+        """Instead of one connection for one device, have any number, each a chardev of its own.
+
+        :param accepted: called with every new one, which is open; what it returns is called at the connection's end.
+            Those that are left are closed with the listener
+        """
+        assert self._listener is not None
+        self._accepted = accepted
+        self._listener.listen(MAX_CONNECTIONS)
+        peer, self._peer = self._peer, None  # it has waited for one
+        if peer is not None:
+            self.stop_stream()
+            self.is_open = False
+            self._hand_over(peer)
+        self._await_client()
+
+    def _hand_over(self, peer: socket.socket) -> None:
+        assert self._accepted is not None
+        connection = SocketChardev(id=self.id, path=self.path, host=self.host, port=self.port, nodelay=self.nodelay)
+        connection.machine = self.machine
+        self._connections.append(connection)
+        connection._connected(peer)
+        ended = self._accepted(connection)
+
+        def over() -> None:
+            self._connections.remove(connection)
+            ended()
+            self._await_client()
+
+        connection._on_end = over
+
+    def hang_up(self) -> None:
+        """End the connection; what waits to be sent is lost."""
+        self.input_ended()
 
     # -- client
 
@@ -235,6 +284,8 @@ class SocketChardev(StreamChardev):
             self._await_client()
         elif self.reconnect:
             self._connect_later(self.reconnect)
+        elif self._on_end is not None:
+            self._on_end()
 
     def output_failed(self, error: OSError) -> None:
         """Reset by the peer; the event comes from the main loop, the device is in the middle of writing."""

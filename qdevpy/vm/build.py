@@ -86,6 +86,10 @@ def build_machine(
         for entry in definition.devices:
             add_device(machine, registry, entry)
         machine.create_vcpus()
+        if definition.monitors:
+            from qdevpy.monitor.server import start_monitors
+
+            machine.monitors = start_monitors(machine)
     except BaseException:
         machine.close()
         raise

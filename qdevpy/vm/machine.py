@@ -7,7 +7,7 @@ See qdevpy/native/include/qd_space.h for the VM lock's place in the lock order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qdevpy.accel.base import Accelerator
     from qdevpy.backend.base import Backend
     from qdevpy.definition.model import MachineDefinition
+    from qdevpy.monitor.server import MonitorServer
     from qdevpy.native.iothread import IOThread
     from qdevpy.plugin.registry import Registry
     from qdevpy.qdev.device import Device
@@ -44,6 +45,7 @@ class Machine(RunControl):
     :param cpus: number of vCPUs
     :ivar events: what happens to it
     :ivar clock: virtual time; stands still while the machine is stopped
+    :ivar monitors: its QMP and human monitors, where the definition has any
     :ivar registry: what may be plugged into it while it runs; None: nothing (a test's machine)
     """
 
@@ -68,6 +70,7 @@ class Machine(RunControl):
         self.definition = definition
         self.registry: Registry | None = None
         self.events = Events()
+        self.monitors: MonitorServer | None = None
         self.backends: dict[tuple[str, str], Backend] = {}
         self.system_bus = Bus("main-system-bus")
         self.root_buses: list[Bus] = [self.system_bus]
@@ -99,6 +102,10 @@ class Machine(RunControl):
         self.board.add_memory(self)
         self.accel.open(self.memory, self.space)
         self._cleanup.callback(self.accel.close)
+
+    def at_close(self, callback: Callable[[], object]) -> None:
+        """Call at the machine's end, when its devices are gone and its back ends still there."""
+        self._cleanup.callback(callback)
 
     def add_backend(self, backend: Backend) -> None:
         """Open a back end and keep it until the end.

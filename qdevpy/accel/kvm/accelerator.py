@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import count as numbers
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -247,6 +247,11 @@ class KVMAccelerator(CpuAccelerator):
             thread = threading.Thread(target=self._thread, args=(vcpu,), name=f"vCPU {vcpu.index}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    @property
+    def thread_ids(self) -> Sequence[int]:
+        """As :attr:`Accelerator.thread_ids`."""
+        return [thread.native_id or 0 for thread in self._threads]
 
     def _thread(self, vcpu: VCpu) -> None:
         while self._wait_to_run(vcpu):

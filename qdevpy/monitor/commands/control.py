@@ -58,12 +58,6 @@ def query_commands(ctx: Context) -> list[CommandInfo]:
     return [CommandInfo(bound.name) for bound in ctx.table]
 
 
-@command("quit", allow_preconfig=True)
-def quit_(ctx: Context) -> None:
-    """End the machine, whatever ``run.shutdown`` says."""
-    ctx.machine.request_shutdown("QMP quit", cause="host-qmp-quit")
-
-
 JsonType = Literal["string", "number", "int", "boolean", "null", "object", "array", "value"]
 
 
@@ -176,4 +170,4 @@ def query_qmp_schema(ctx: Context) -> list[SchemaInfo]:
     return make_schema(ctx.table)
 
 
-COMMANDS = (qmp_capabilities, query_version, query_commands, quit_, query_qmp_schema)
+COMMANDS = (qmp_capabilities, query_version, query_commands, query_qmp_schema)
