@@ -53,7 +53,11 @@ def make_accelerator(name: str) -> Accelerator:
         from qdevpy.accel.none import NoneAccelerator
 
         return NoneAccelerator()
-    raise QdevpyError(f"accel: '{name}': expected one of kvm, none")
+    if name == "qtest":
+        from qdevpy.accel.qtest.accelerator import QtestAccelerator
+
+        return QtestAccelerator()
+    raise QdevpyError(f"accel: '{name}': expected one of kvm, qtest, none")
 
 
 def build_machine(
@@ -90,6 +94,11 @@ def build_machine(
             from qdevpy.monitor.server import start_monitors
 
             machine.monitors = start_monitors(machine)
+        if definition.qtest is not None:
+            from qdevpy.accel.qtest.server import start_server
+
+            with located(definition.qtest.chardev.position):
+                start_server(machine, definition.qtest)
     except BaseException:
         machine.close()
         raise

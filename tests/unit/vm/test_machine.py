@@ -198,7 +198,7 @@ def test_part_of_the_board_as_a_device_entry_is_refused(build):
 
 
 def test_unknown_accelerator_names_the_known_ones():
-    with pytest.raises(QdevpyError, match="expected one of kvm, none"):
+    with pytest.raises(QdevpyError, match="expected one of kvm, qtest, none"):
         make_accelerator("xen")
 
 
