@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``mc146818rtc``: the clock and the CMOS memory at ports 0x70 and 0x71 (Motorola MC146818A).
 
-The guest's clock is the host's UTC plus what the guest has set it ahead; with ``rtc: {clock: vm}`` it shows the host's
-UTC once, when the machine is made, and follows virtual time from there. Nothing ticks while nobody waits: the
-flags of register C are worked out when they are read, and timers run only for enabled interrupts.
+The guest's clock starts at what ``rtc: {base: ...}`` says, by default the host's UTC, and follows the host's clock, or
+with ``clock: vm`` virtual time. Nothing ticks while nobody waits: what the seconds that went by have done to the flags
+of register C is worked out when they are looked at, and timers run only for enabled interrupts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qdevpy.vm.clock import SECOND
 from qdevpy_machine.isa import ISADevice
+from qdevpy_machine.rtc_alarm import next_alarm
 
 if TYPE_CHECKING:
     from qdevpy.vm.clock import Timer
@@ -20,17 +21,24 @@ if TYPE_CHECKING:
 IRQ = 8
 
 SECONDS, SECONDS_ALARM, MINUTES, MINUTES_ALARM, HOURS, HOURS_ALARM, WEEKDAY, DAY, MONTH, YEAR, A, B, C, D = range(14)
-CENTURY = 0x32
+CENTURY, CENTURY_PS2 = 0x32, 0x37  #: the second is another name of the first
 TIME_REGISTERS = (SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONTH, YEAR, CENTURY)
+ALARM_REGISTERS = (SECONDS_ALARM, MINUTES_ALARM, HOURS_ALARM)
 
-A_UPDATE_IN_PROGRESS = 0x80
+A_UPDATE_IN_PROGRESS, A_DIVIDER, A_RATE = 0x80, 0x70, 0x0F
+A_NORMAL = 0x20  #: divider settings up to this one count
+A_RESET = 0x60  #: with these two bits the divider is held in reset
 B_SET, B_PERIODIC, B_ALARM, B_UPDATE, B_BINARY, B_24H = 0x80, 0x40, 0x20, 0x10, 0x04, 0x02
 C_IRQ, C_PERIODIC, C_ALARM, C_UPDATE = 0x80, 0x40, 0x20, 0x10
+INTERRUPTS = 0x70  #: the same bits enable in B and say so in C
 D_VALID = 0x80
+ANY = 0xC0  #: alarm registers from here on match everything
 
-#: nanoseconds at the end of a second in which the time registers are not to be read
-UPDATE_TIME = 244_000
 CRYSTAL = 32768
+#: nanoseconds at the end of a second in which the time registers are not to be read
+UPDATE_TIME = 8 * SECOND // CRYSTAL
+#: from the end of a divider reset to the first update
+FIRST_UPDATE = SECOND // 2
 
 
 class MC146818(ISADevice):
@@ -47,27 +55,29 @@ class MC146818(ISADevice):
     host_clock = staticmethod(time.time_ns)
 
     def do_realize(self) -> None:
-        """Take the two ports; the clock shows the host's time."""
+        """Take the two ports; the clock shows what the definition says."""
         self.cmos = bytearray(128)
         follows = self.machine.definition.rtc.get("clock")
         self._virtual = follows is not None and follows.given == "vm"
-        self._epoch = self.host_clock() - self.machine.clock.now_ns()
-        self._index = self._ahead = self._flags = self._seen = 0
-        self._tick: Timer | None = None
+        self._index = self._flags = 0
+        self._update_timer: Timer | None = None
         self._periodic: Timer | None = None
+        self._last_periodic = 0
         self.cmos[A] = 0x26  # 32.768 kHz, 1024 Hz
         self.cmos[B] = B_24H
         self.cmos[D] = D_VALID
+        self._set(*divmod(self._start(), SECOND))
+        self._latch()
         self.map_ports(0x70, 2, self._read, self._write)
         self.cleanup.callback(self._stop_timers)
 
     def do_reset(self) -> None:
         """The reset pin: interrupts off; time and memory stay."""
+        self._catch_up()
         self.cmos[B] &= ~(B_PERIODIC | B_ALARM | B_UPDATE)
         self._flags = 0
         self._index = 0
-        self._seen = self._now() // SECOND
-        self._update_timers()
+        self._stop_timers()
         self._update_irq()
 
     # -- ports
@@ -77,13 +87,10 @@ class MC146818(ISADevice):
             return 0xFF  # write only
         register = self._index
         if register in TIME_REGISTERS:
-            if not self.cmos[B] & B_SET:
-                self._latch()
-            return self.cmos[register]
-        if register == A:
-            ending = self._now() % SECOND >= SECOND - UPDATE_TIME and not self.cmos[B] & B_SET
-            return self.cmos[A] | (A_UPDATE_IN_PROGRESS if ending else 0)
-        if register == C:
+            self._latch()
+        elif register == A:
+            return self.cmos[A] | (A_UPDATE_IN_PROGRESS if self._updating() else 0)
+        elif register == C:
             return self._read_flags()
         return self.cmos[register]
 
@@ -91,51 +98,93 @@ class MC146818(ISADevice):
         value &= 0xFF
         register = self._index
         if offset == 0:
-            self._index = value & 0x7F  # bit 7 masks NMIs on a PC
+            index = value & 0x7F  # bit 7 masks NMIs on a PC
+            self._index = CENTURY if index == CENTURY_PS2 else index
         elif register in TIME_REGISTERS:
-            if not self.cmos[B] & B_SET:
-                self._latch()
+            self._catch_up()
+            self._latch()
             self.cmos[register] = value
-            if not self.cmos[B] & B_SET:
-                self._set_time()
+            if self._running:
+                self._set_from_registers(self._now() % SECOND)
+        elif register in ALARM_REGISTERS:
+            self._catch_up()
+            self.cmos[register] = value
+            self._schedule_update()
         elif register == A:
-            self.cmos[A] = value & ~A_UPDATE_IN_PROGRESS
-            self._update_timers()
+            self._write_a(value)
         elif register == B:
             self._write_b(value)
         elif register not in (C, D):
             self.cmos[register] = value
 
+    def _write_a(self, value: int) -> None:
+        self._catch_up()
+        self._latch()
+        was_reset = self.cmos[A] & A_RESET == A_RESET
+        rate = self.cmos[A] & A_RATE
+        self.cmos[A] = value & ~A_UPDATE_IN_PROGRESS
+        if was_reset and value & A_DIVIDER <= A_NORMAL and not self.cmos[B] & B_SET:
+            self._set_from_registers(FIRST_UPDATE)
+        if rate != value & A_RATE:
+            self._schedule_periodic(since=self._last_periodic if self._periodic is not None else None)
+        self._schedule_update()
+
     def _write_b(self, value: int) -> None:
+        self._catch_up()
+        self._latch()
         old = self.cmos[B]
         if value & B_SET:
             value &= ~B_UPDATE
-            if not old & B_SET:
-                self._latch()
         self.cmos[B] = value
-        if old & B_SET and not value & B_SET:
-            self._set_time()
-        self._update_timers()
+        if old & B_SET and self._running:
+            self._set_from_registers(self._now() % SECOND)
+        if (old ^ value) & B_PERIODIC:
+            self._schedule_periodic(since=None)
+        self._schedule_update()
         self._update_irq()
 
     def _read_flags(self) -> int:
-        now = self._now() // SECOND
-        if now != self._seen:
-            self._flags |= C_UPDATE
-        self._seen = now
-        value = self._flags | (C_IRQ if self._flags & self.cmos[B] & 0x70 else 0)
+        self._catch_up()
+        value = self._flags | (C_IRQ if self._flags & self.cmos[B] & INTERRUPTS else 0)
         self._flags = 0
+        self._schedule_update()
         self._update_irq()
         return value
 
     # -- time
 
-    def _unset(self) -> int:
-        """The time had nobody set the clock, in nanoseconds since 1970."""
-        return self._epoch + self.machine.clock.now_ns() if self._virtual else self.host_clock()
+    def _source(self) -> int:
+        """What the clock follows, in nanoseconds."""
+        return self.machine.clock.now_ns() if self._virtual else self.host_clock()
+
+    def _start(self) -> int:
+        """Nanoseconds since 1970 that the clock shows first (QEMU: -rtc base=)."""
+        base = self.machine.definition.rtc.get("base")
+        now = self.host_clock()
+        if base is None or base.given == "utc":
+            return now
+        from calendar import timegm
+
+        if base.given == "localtime":
+            return timegm(time.localtime(now // SECOND)) * SECOND + now % SECOND
+        form = "%Y-%m-%dT%H:%M:%S" if "T" in base.given else "%Y-%m-%d"
+        return timegm(time.strptime(base.given, form)) * SECOND
 
     def _now(self) -> int:
-        return self._unset() + self._ahead * SECOND
+        """The guest's time in nanoseconds since 1970."""
+        return self._base + self._source()
+
+    @property
+    def _running(self) -> bool:
+        """Whether the time goes on: it is not being set, and the divider counts."""
+        return not self.cmos[B] & B_SET and self.cmos[A] & A_DIVIDER <= A_NORMAL
+
+    def _updating(self) -> bool:
+        return self._running and self._now() % SECOND >= SECOND - UPDATE_TIME
+
+    def _set(self, seconds: int, nanoseconds: int) -> None:
+        self._base = seconds * SECOND + nanoseconds - self._source()
+        self._seen = seconds
 
     def _encode(self, value: int) -> int:
         return value if self.cmos[B] & B_BINARY else value // 10 << 4 | value % 10
@@ -154,7 +203,9 @@ class MC146818(ISADevice):
         return self._decode(value & 0x7F) % 12 + (12 if value & 0x80 else 0)
 
     def _latch(self) -> None:
-        """The time of now into the registers."""
+        """The time of now into the registers, where it goes on."""
+        if not self._running:
+            return
         now = time.gmtime(self._now() // SECOND)
         encode = self._encode
         self.cmos[SECONDS] = encode(min(now.tm_sec, 59))
@@ -166,68 +217,98 @@ class MC146818(ISADevice):
         self.cmos[YEAR] = encode(now.tm_year % 100)
         self.cmos[CENTURY] = encode(now.tm_year // 100 % 100)
 
-    def _set_time(self) -> None:
-        """The clock goes on from what the registers say; nonsense leaves it alone."""
+    def _set_from_registers(self, nanoseconds: int) -> None:
+        """The clock goes on from what the registers say; nonsense leaves it alone.
+
+        :param nanoseconds: of the second that they say
+        """
         from calendar import timegm  # slow to import, and hardly ever needed
 
         cmos, decode = self.cmos, self._decode
         year = decode(cmos[CENTURY]) * 100 + decode(cmos[YEAR])
         clock = (self._decode_hour(cmos[HOURS]), decode(cmos[MINUTES]), decode(cmos[SECONDS]))
+        before = self._now() // SECOND
         try:
             seconds = timegm((year, decode(cmos[MONTH]), decode(cmos[DAY]), *clock))
         except (ValueError, OverflowError):
             return
-        self._ahead = seconds - self._unset() // SECOND
-        self._seen = seconds
-        self._update_timers()
+        self._set(seconds, nanoseconds)
+        self._schedule_update()
+        if seconds != before:
+            self._changed(seconds)
+
+    def _changed(self, seconds: int) -> None:
+        """Tell who wants to know how far the guest's clock is from the host's."""
+        from qdevpy.vm.event_types import RtcChange
+
+        self.machine.events.emit(RtcChange(offset=seconds - self.host_clock() // SECOND, qom_path=self.qom_path))
 
     # -- interrupts
 
+    def _catch_up(self) -> None:
+        """Set the flags for the seconds that began since they were last set."""
+        now = self._now() // SECOND
+        if self._running and now > self._seen:
+            self._flags |= C_UPDATE
+            alarm = self._alarm_after(self._seen)
+            if alarm is not None and alarm <= now:
+                self._flags |= C_ALARM
+        self._seen = now
+
+    def _alarm_after(self, second: int) -> int | None:
+        """The next second at which the alarm goes off; None: never."""
+        at = [None if self.cmos[register] >= ANY else self._decode(self.cmos[register]) for register in ALARM_REGISTERS]
+        hour = None if self.cmos[HOURS_ALARM] >= ANY else self._decode_hour(self.cmos[HOURS_ALARM])
+        return next_alarm(second, hour, at[1], at[0])
+
     def _update_irq(self) -> None:
-        self.set_irq(IRQ, bool(self._flags & self.cmos[B] & 0x70))
+        self.set_irq(IRQ, bool(self._flags & self.cmos[B] & INTERRUPTS))
 
     def _stop_timers(self) -> None:
-        for timer in (self._tick, self._periodic):
+        for timer in (self._update_timer, self._periodic):
             if timer is not None:
                 timer.cancel()
-        self._tick = self._periodic = None
+        self._update_timer = self._periodic = None
 
-    def _update_timers(self) -> None:
-        self._stop_timers()
-        if self.cmos[B] & B_SET:
+    def _schedule_update(self) -> None:
+        """Have the next second, or the next alarm, noticed where it is to interrupt."""
+        if self._update_timer is not None:
+            self._update_timer.cancel()
+            self._update_timer = None
+        if not self._running:
             return
-        if self.cmos[B] & (B_ALARM | B_UPDATE):
-            self._tick = self._at_next_second()
-        if self.cmos[B] & B_PERIODIC and self.cmos[A] & 15:
+        wanted = self.cmos[B] & ~self._flags
+        second = self._seen + 1 if wanted & B_UPDATE else self._alarm_after(self._seen) if wanted & B_ALARM else None
+        if second is not None:
             clock = self.machine.clock
-            self._periodic = clock.call_at(clock.now_ns() + self._period(), self._period_over)
+            self._update_timer = clock.call_at(clock.now_ns() + second * SECOND - self._now(), self._second)
 
-    def _at_next_second(self) -> Timer:
-        clock = self.machine.clock
-        return clock.call_at(clock.now_ns() + SECOND - self._now() % SECOND, self._second)
+    def _second(self) -> None:
+        """A second has begun that somebody waits for; or the host's clock went back."""
+        self._update_timer = None
+        self._catch_up()
+        self._schedule_update()
+        self._update_irq()
 
     def _period(self) -> int:
-        """Of the periodic interrupt, in nanoseconds."""
-        rate = self.cmos[A] & 15
-        return (1 << (rate + 7 if rate < 3 else rate) - 1) * SECOND // CRYSTAL
+        """Of the periodic interrupt, in nanoseconds; 0: there is none."""
+        rate = self.cmos[A] & A_RATE
+        return (1 << (rate + 7 if rate < 3 else rate) - 1) * SECOND // CRYSTAL if rate else 0
+
+    def _schedule_periodic(self, *, since: int | None) -> None:
+        """Start the periodic interrupt anew where it is enabled; SINCE: when it last came, from which the period counts."""
+        if self._periodic is not None:
+            self._periodic.cancel()
+            self._periodic = None
+        period = self._period()
+        if self.cmos[B] & B_PERIODIC and period:
+            now = self.machine.clock.now_ns()
+            self._last_periodic = now if since is None else max(since, now - period)
+            self._periodic = self.machine.clock.call_at(self._last_periodic + period, self._period_over)
 
     def _period_over(self) -> None:
         assert self._periodic is not None
-        clock, period = self.machine.clock, self._period()
         # on the beat; where the host was too late for some, they are lost
-        when = max(self._periodic.when, clock.now_ns() - period) + period
-        self._periodic = clock.call_at(when, self._period_over)
+        self._schedule_periodic(since=self._periodic.when)
         self._flags |= C_PERIODIC
-        self._update_irq()
-
-    def _second(self) -> None:
-        """A second has begun, and somebody wants to know."""
-        self._tick = self._at_next_second()
-        self._flags |= C_UPDATE
-        self._seen = self._now() // SECOND
-        self._latch()
-        pairs = ((SECONDS, SECONDS_ALARM), (MINUTES, MINUTES_ALARM), (HOURS, HOURS_ALARM))
-        # an alarm register of 0xC0 and above matches everything
-        if all(self.cmos[alarm] >= 0xC0 or self.cmos[alarm] == self.cmos[present] for present, alarm in pairs):
-            self._flags |= C_ALARM
         self._update_irq()

@@ -121,3 +121,14 @@ EVENTS: tuple[type[Any], ...] = (
     NicRxFilterChanged,
     VserportChange,
 )
+
+
+class RtcChange(NamedTuple):
+    """The guest set its clock.
+
+    :ivar offset: seconds by which it is ahead of the host's
+    :ivar qom_path: of the clock
+    """
+
+    offset: int
+    qom_path: str

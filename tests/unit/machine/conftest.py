@@ -9,6 +9,7 @@ from qdevpy.definition.model import BootDefinition, MachineDefinition, Position,
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
 from qdevpy.vm.clock import SECOND, SteppedClock
+from qdevpy.vm.events import Events
 from qdevpy_machine import layout
 from qdevpy_machine.isa import ISABus
 
@@ -22,6 +23,7 @@ class ISAMachine:
         self.space = AddressSpace()
         self.clock = SteppedClock()
         self.definition = MachineDefinition(rtc={"clock": Value("vm", Position("test"))})
+        self.events = Events()
         self.requests = []
         self.lines = {}
         self.bus = ISABus("isa.0", None, self.lines.__setitem__)
