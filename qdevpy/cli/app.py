@@ -28,6 +28,8 @@ COMMANDS = {
     "device": "qdevpy.cli.listing:device",
     "machines": "qdevpy.cli.listing:machines",
     "backends": "qdevpy.cli.listing:backends",
+    "import": "qdevpy.cli.qemu.convert:import_",
+    "export": "qdevpy.cli.qemu.convert:export",
     "doctor": "qdevpy.cli.doctor:doctor",
     "version": "qdevpy.cli.listing:version",
 }

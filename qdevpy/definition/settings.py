@@ -75,7 +75,8 @@ def read_boot_settings(reader: Reader, node: Map, boot: BootDefinition) -> BootD
     """BOOT with everything that :data:`.load.BOOT_SETTINGS` names."""
     firmware = reader.scalar(node, "firmware", "boot: ")
     if firmware is not None and "/" in firmware.given:  # else the board looks for it, in data-dirs first
-        firmware = firmware._replace(given=resolve_path(firmware.given, firmware.position))
+        path = resolve_path(firmware.given, firmware.position)
+        firmware = firmware._replace(given=path if "/" in path else f"./{path}")
         check_file_exists(firmware, "boot: firmware", reader.problems)
     expected = "expected letters from a to p, as in cdn"
     return boot._replace(

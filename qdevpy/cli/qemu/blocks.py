@@ -6,8 +6,6 @@ A drive is a *format* node over a *protocol* node in QEMU. Here it is one: its o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from qdevpy.cli.qemu.draft import Draft
 from qdevpy.cli.qemu.opts import CommandLineError, Options, parse_options
 
@@ -22,9 +20,8 @@ CACHE_MODES = {
 }
 #: drivers of protocol nodes that are a file or a block device
 FILE_DRIVERS = ("file", "host_device")
-#: driver of a disk that reads as zeros and forgets what is written; ``scratch`` here, which does not forget
+#: drivers of disks without contents
 NULL_DRIVERS = ("null-co", "null-aio")
-NULL_SIZE = "1G"
 
 
 def drive(draft: Draft, text: str) -> None:
@@ -102,30 +99,45 @@ def refuse_extras(options: Options) -> None:
 
 
 def _content(draft: Draft, file: str | None, options: Options) -> dict[str, str]:
-    """Where the data is: ``file=``, or the nested node of ``file.driver=``, or ``driver=``."""
-    outer = options.pop("driver")
-    nested = Options((name[5:], text) for name, text in options.items if name.startswith("file."))
-    options.items = [item for item in options.items if not item[0].startswith("file.")]
+    """Where the data is: ``file=``, or the nested node of ``file.driver=``, or ``driver=``; or nowhere."""
+    driver = options.pop("driver")
+    nested = nested_options(options, "file")
     if file is not None and file.partition(":")[0] in NULL_DRIVERS:
         nested.items.insert(0, ("driver", file.partition(":")[0]))
         file = None
-    found: dict[str, str] = {}
-    if outer in NULL_DRIVERS or outer in FILE_DRIVERS:
-        nested.items.insert(0, ("driver", str(outer)))
+    if driver in (*NULL_DRIVERS, *FILE_DRIVERS):
+        nested.items.insert(0, ("driver", driver))
         for name in ("size", "read-zeroes", "latency-ns", "filename"):
             if (text := options.pop(name)) is not None:
                 nested.items.append((name, text))
-    elif outer is not None:
-        found["format"] = outer
-    if file is not None:
-        found["file"] = _path(file)
-    if file is None or nested.items:
-        found.update(protocol_options(draft, nested, found.get("file")))
-    return found
+        return protocol_options(draft, nested, _path(file))
+    found = raw_options(options)
+    if driver is not None:
+        found["format"] = driver
+    if file is None and not nested.items:
+        return {**found, "driver": "none"}
+    below = protocol_options(draft, nested, _path(file))
+    if below.get("driver") in FILE_DRIVERS:
+        del below["driver"]  # what is under a raw node is found out by looking
+    return {**below, **found}
 
 
-def _path(file: str) -> str:
+def raw_options(options: Options) -> dict[str, str]:
+    """Which part of the node below a raw node is."""
+    return {name: text for name in ("offset", "size") if (text := options.pop(name)) is not None}
+
+
+def nested_options(options: Options, prefix: str) -> Options:
+    """Take those out that begin with ``PREFIX.``, without it."""
+    found = [(name[len(prefix) + 1 :], text) for name, text in options.items if name.startswith(f"{prefix}.")]
+    options.items = [item for item in options.items if not item[0].startswith(f"{prefix}.")]
+    return Options(found)
+
+
+def _path(file: str | None) -> str | None:
     """The path that a file name means: QEMU takes words before a colon for protocols."""
+    if file is None:
+        return None
     protocol, colon, rest = file.partition(":")
     if not colon or "/" in protocol:
         return file
@@ -137,22 +149,24 @@ def _path(file: str) -> str:
 def protocol_options(draft: Draft, options: Options, file: str | None = None) -> dict[str, str]:
     """Options of a protocol node, as a drive has them.
 
-    :param file: known already
+    :param file: its path, where that is known already
     """
-    driver = options.pop("driver") or ("file" if file or options.items else None)
-    if driver is None:
-        raise CommandLineError("Must specify either driver or file")
+    driver = options.pop("driver")
     refuse_extras(options)
     found: dict[str, str] = {}
     if driver in NULL_DRIVERS:
-        found["scratch"] = options.pop("size") or NULL_SIZE
-        options.pop_bool("read-zeroes")  # zeros are as good as any content
+        found["driver"] = driver
+        for name in ("size", "read-zeroes"):
+            if (text := options.pop(name)) is not None:
+                found[name] = text
         options.only("latency-ns", "0", because="there is no artificial latency; remove it")
-    elif driver in FILE_DRIVERS:
-        if (filename := options.pop("filename")) is not None:
-            found["file"] = filename
-        elif file is None:
+    elif driver is None or driver in FILE_DRIVERS:
+        file = options.pop("filename") or file
+        if file is None:
             raise CommandLineError("Parameter 'filename' is missing")
+        found["file"] = file
+        if driver is not None:
+            found["driver"] = driver
     else:
         raise CommandLineError(f"Unknown driver '{driver}'; expected one of raw, {', '.join((*FILE_DRIVERS, *NULL_DRIVERS))}")
     if options.pop_bool("read-only"):
@@ -204,28 +218,27 @@ def _node(draft: Draft, options: Options) -> dict[str, str]:
         return protocol_options(draft, options)
     below = _node_below(draft, options)
     refuse_extras(options)
-    upper = {"format": driver}
+    upper = {"format": driver, **raw_options(options)}
     if options.pop_bool("read-only"):
         upper["readonly"] = "on"
     take_cache_and_aio(draft, options, upper)
     options.end()
-    if upper.get("discard", "ignore") == "ignore":  # it takes both to pass a discard on
-        below.pop("discard", None)
-    elif below.get("discard", "ignore") == "ignore":
-        upper.pop("discard")
+    if "unmap" in (upper.get("discard"), below.get("discard")) and upper.get("discard") != below.get("discard"):
+        draft.note("discards change nothing: it takes discard=unmap at both nodes")
+        upper["discard"] = "ignore"
+    if below.get("driver") in FILE_DRIVERS:
+        del below["driver"]
     return {**below, **upper}
 
 
 def _node_below(draft: Draft, options: Options) -> dict[str, str]:
     """The drive that the node's ``file`` is: another node's name, or a node's options."""
     reference = options.pop("file")
-    nested = Options((name[5:], text) for name, text in options.items if name.startswith("file."))
-    options.items = [item for item in options.items if not item[0].startswith("file.")]
+    nested = nested_options(options, "file")
     if reference is not None:
-        found: tuple[Mapping[str, str], object] | None = draft.block_nodes.get(reference)
-        if found is None:
+        if reference not in draft.block_nodes:
             raise CommandLineError(f"Cannot find device='' nor node-name='{reference}'")
-        nested = Options(found[0].items())
+        nested = Options(draft.block_nodes[reference][0].items())
     nested.pop("node-name")
     return protocol_options(draft, nested)
 

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A definition as YAML text: what it says, and nothing that it leaves at its default.
+
+Reading the text gives the same definition, but for positions.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from qdevpy.definition.model import BootDefinition, MachineDefinition, RunDefinition, Value
+from qdevpy.definition.source import NAMED_SECTIONS
+from qdevpy.errors import UnknownNameError
+from qdevpy.qdev.kinds import Path
+from qdevpy.qdev.property import Property, properties_of
+
+if TYPE_CHECKING:
+    from qdevpy.plugin.registry import Registry
+
+#: boot keys that are paths
+_BOOT_FILES = ("kernel", "initrd", "firmware")
+
+
+def to_yaml(definition: MachineDefinition, registry: Registry, *, folder: str = "", comments: Iterable[str] = ()) -> str:
+    """The text of a definition's file.
+
+    :param folder: of the file; paths are relative to the current one
+    :param comments: lines that stand at the top
+    """
+    yaml = YAML()
+    yaml.width = 1 << 16
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.allow_unicode = True
+    out = io.StringIO()
+    for comment in comments:
+        out.write("".join(f"# {line}\n" for line in comment.splitlines()))
+    yaml.dump(_Writer(registry, folder).machine(definition), out)
+    return out.getvalue()
+
+
+def size_text(size: int) -> str:
+    """Bytes with the largest suffix that divides them."""
+    for power, suffix in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
+        if size and size % (1 << power) == 0:
+            return f"{size >> power}{suffix}"
+    return str(size)
+
+
+def device_properties(registry: Registry, type_name: str) -> Mapping[str, Property]:
+    """The properties of a device type; none where it is not known."""
+    try:
+        return registry.device_type(type_name).properties
+    except UnknownNameError:
+        return {}
+
+
+def _flow(items: Mapping[str, Any]) -> CommentedMap:
+    """A map on one line."""
+    found = CommentedMap(items)
+    found.fa.set_flow_style()
+    return found
+
+
+class _Writer:
+    """Definitions to what ruamel.yaml writes."""
+
+    def __init__(self, registry: Registry, folder: str) -> None:
+        self.registry = registry
+        self.folder = folder
+
+    def path(self, text: str) -> str:
+        """TEXT as it is to be written in the file."""
+        return text if os.path.isabs(text) or not self.folder else os.path.relpath(text, self.folder)
+
+    def machine(self, definition: MachineDefinition) -> CommentedMap:
+        """The whole file."""
+        return CommentedMap({key: value for key, value in self.keys(definition) if value not in ("", {}, [], None)})
+
+    def keys(self, definition: MachineDefinition) -> Iterator[tuple[str, Any]]:
+        """Every key, also those that say nothing."""
+        yield "name", definition.name
+        yield "uuid", _given(definition.uuid)
+        yield "machine", definition.machine
+        yield "machine-options", _flow(_texts(definition.machine_options))
+        yield "accel", definition.accel
+        yield "memory", size_text(definition.memory) if definition.memory else None
+        yield "cpus", str(definition.cpus) if definition.cpus != 1 else None
+        yield "topology", _flow({key: str(value) for key, value in definition.topology.items()})
+        yield "cpu", _given(definition.cpu)
+        yield "boot", CommentedMap(self.boot(definition.boot))
+        yield "rtc", _flow(_texts(definition.rtc))
+        yield "run", _flow(dict(_run(definition.run)))
+        for section in NAMED_SECTIONS:
+            yield section, self.section(section, definition)
+        yield "devices", [self.device(entry.type, entry.options) for entry in definition.devices]
+        yield "global", {f"{entry.type}.{entry.property}": entry.value.given for entry in definition.globals}
+        yield "monitors", [_flow(dict(_monitor(monitor))) for monitor in definition.monitors]
+        if definition.qtest is not None:
+            log = definition.qtest.log
+            yield "qtest", _flow({"chardev": definition.qtest.chardev.given, **({"log": self.log(log.given)} if log else {})})
+        yield "fw_cfg", {name: self.options(value, _is_file) for name, value in definition.fw_cfg.items()}
+        yield "smbios", [self.options(value, _is_file) for value in definition.smbios]
+        yield "data-dirs", CommentedSeq(map(self.path, definition.data_dirs))
+
+    def log(self, text: str) -> str:
+        """qtest's log."""
+        return text if text == "none" else self.path(text)
+
+    def boot(self, boot: BootDefinition) -> Iterator[tuple[str, str]]:
+        """``boot:``."""
+        for name, value in boot._asdict().items():
+            if value is not None:
+                is_path = name in _BOOT_FILES and (name != "firmware" or "/" in value.given)
+                yield name.replace("_", "-"), self.path(value.given) if is_path else value.given
+
+    def section(self, section: str, definition: MachineDefinition) -> dict[str, CommentedMap]:
+        """``drives:`` and its like."""
+        found = {}
+        for name, entry in getattr(definition, section).items():
+            declared = properties_of(self.registry.backend_type(section, entry.type))
+            options = self.options(entry.options, lambda key, text, declared=declared: _is_path(declared, key, text))
+            if section != "drives":
+                options.insert(0, "type", entry.type)
+            found[name] = options
+        return found
+
+    def device(self, type_name: str, options: Mapping[str, Value]) -> Any:
+        """An item of ``devices:``."""
+        if not options:
+            return type_name
+        declared = device_properties(self.registry, type_name)
+        return CommentedMap({type_name: self.options(options, lambda key, text: _is_path(declared, key, text))})
+
+    def options(self, options: Mapping[str, Value], is_path: Callable[[str, str], bool]) -> CommentedMap:
+        """Options on one line."""
+        return _flow({k: self.path(v.given) if is_path(k, v.given) else v.given for k, v in options.items()})
+
+
+def _given(value: Value | None) -> str | None:
+    return None if value is None else value.given
+
+
+def _texts(options: Mapping[str, Value]) -> dict[str, str]:
+    return {name: value.given for name, value in options.items()}
+
+
+def _is_file(key: str, text: str) -> bool:
+    return key == "file"
+
+
+def _is_path(declared: Mapping[str, Property], key: str, text: str) -> bool:
+    kind = declared[key].kind if key in declared else None
+    return isinstance(kind, Path) and bool(text) and text not in kind.words
+
+
+def _run(run: RunDefinition) -> Iterator[tuple[str, str]]:
+    for name, value in run._asdict().items():
+        if value != RunDefinition._field_defaults[name]:
+            yield name, value if isinstance(value, str) else "on" if value else "off"
+
+
+def _monitor(monitor: Any) -> Iterator[tuple[str, str]]:
+    yield "chardev", monitor.chardev.given
+    yield "mode", monitor.mode
+    if monitor.pretty:
+        yield "pretty", "on"
