@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarint import HexInt
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from qdevpy.definition.model import BootDefinition, MachineDefinition, RunDefinition, Value
 from qdevpy.definition.source import NAMED_SECTIONS
@@ -23,6 +27,10 @@ from qdevpy.qdev.property import Property, properties_of
 if TYPE_CHECKING:
     from qdevpy.plugin.registry import Registry
 
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+#: texts that mean themselves wherever they stand (ruamel.yaml quotes ``null`` and its like)
+_PLAIN = re.compile(r"[A-Za-z/.](?:[A-Za-z0-9_./@+=-]| (?=[A-Za-z0-9/.])|:(?=\w))*")
+_HEX = re.compile(r"0x[1-9a-f][0-9a-f]{0,15}")
 #: boot keys that are paths
 _BOOT_FILES = ("kernel", "initrd", "firmware")
 
@@ -40,7 +48,7 @@ def to_yaml(definition: MachineDefinition, registry: Registry, *, folder: str = 
     out = io.StringIO()
     for comment in comments:
         out.write("".join(f"# {line}\n" for line in comment.splitlines()))
-    yaml.dump(_Writer(registry, folder).machine(definition), out)
+    yaml.dump(_plain(_Writer(registry, folder).machine(definition)), out)
     return out.getvalue()
 
 
@@ -76,11 +84,11 @@ class _Writer:
 
     def path(self, text: str) -> str:
         """TEXT as it is to be written in the file."""
-        return text if os.path.isabs(text) or not self.folder else os.path.relpath(text, self.folder)
+        return text if not self.folder or os.path.isabs(text) else os.path.relpath(text, self.folder)
 
     def machine(self, definition: MachineDefinition) -> CommentedMap:
         """The whole file."""
-        return CommentedMap({key: value for key, value in self.keys(definition) if value not in ("", {}, [], None)})
+        return CommentedMap({key: value for key, value in self.keys(definition) if value})
 
     def keys(self, definition: MachineDefinition) -> Iterator[tuple[str, Any]]:
         """Every key, also those that say nothing."""
@@ -109,7 +117,7 @@ class _Writer:
         yield "data-dirs", CommentedSeq(map(self.path, definition.data_dirs))
 
     def log(self, text: str) -> str:
-        """qtest's log."""
+        """``qtest: log``."""
         return text if text == "none" else self.path(text)
 
     def boot(self, boot: BootDefinition) -> Iterator[tuple[str, str]]:
@@ -124,7 +132,7 @@ class _Writer:
         found = {}
         for name, entry in getattr(definition, section).items():
             declared = properties_of(self.registry.backend_type(section, entry.type))
-            options = self.options(entry.options, lambda key, text, declared=declared: _is_path(declared, key, text))
+            options = self.options(entry.options, partial(_is_path, declared))
             if section != "drives":
                 options.insert(0, "type", entry.type)
             found[name] = options
@@ -135,11 +143,28 @@ class _Writer:
         if not options:
             return type_name
         declared = device_properties(self.registry, type_name)
-        return CommentedMap({type_name: self.options(options, lambda key, text: _is_path(declared, key, text))})
+        return CommentedMap({type_name: self.options(options, partial(_is_path, declared))})
 
     def options(self, options: Mapping[str, Value], is_path: Callable[[str, str], bool]) -> CommentedMap:
         """Options on one line."""
         return _flow({k: self.path(v.given) if is_path(k, v.given) else v.given for k, v in options.items()})
+
+
+def _plain(node: Any) -> Any:
+    """NODE with numbers for texts that look like them, so that they stand without quotes; and with quotes where in doubt."""
+    if isinstance(node, str):
+        if _NUMBER.fullmatch(node):
+            return int(node)
+        if _HEX.fullmatch(node):
+            return HexInt(int(node, 16))
+        return node if _PLAIN.fullmatch(node) else DoubleQuotedScalarString(node)
+    if isinstance(node, dict):
+        for key, value in node.items():
+            node[key] = _plain(value)
+        return node
+    if isinstance(node, list):
+        node[:] = map(_plain, node)
+    return node
 
 
 def _given(value: Value | None) -> str | None:

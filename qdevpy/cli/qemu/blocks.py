@@ -67,6 +67,7 @@ def _legacy_options(draft: Draft, name: str, options: Options) -> dict[str, str]
             draft.note("flushes are carried out; no option leaves them out")
     if options.pop_bool("cache.writeback") is False:
         draft.device_options.setdefault(name, {})["write-cache"] = "off"
+    in_memory = options.pop_bool("snapshot")
     refuse_extras(options)
     file = options.pop("file")
     format_name = options.pop("format")
@@ -75,7 +76,15 @@ def _legacy_options(draft: Draft, name: str, options: Options) -> dict[str, str]
         found["format"] = format_name
     take_cache_and_aio(draft, options, found)
     options.end()
-    return found
+    return _scratch(found) if in_memory else found
+
+
+def _scratch(options: dict[str, str]) -> dict[str, str]:
+    """A disk without contents under a temporary image is one in memory."""
+    if options.pop("driver", None) not in NULL_DRIVERS:
+        raise CommandLineError("snapshot=on: there are no temporary images over others; copy the image")
+    options.pop("read-zeroes", None)
+    return {"scratch": options.pop("size", "1G"), **options}
 
 
 def _media(options: Options) -> dict[str, str]:
@@ -90,7 +99,6 @@ def _media(options: Options) -> dict[str, str]:
 def refuse_extras(options: Options) -> None:
     """Options of block nodes that are not here, unless they say so."""
     off = ("off", "no", "false")
-    options.only("snapshot", *off, because="there are no temporary overlays; copy the image")
     options.only("copy-on-read", *off, because="images have no backing files; remove it")
     options.only("detect-zeroes", "off", because="zeroes are written as they are; remove it")
     options.only("force-share", *off, because="use share-rw=on at the device")
@@ -116,10 +124,7 @@ def _content(draft: Draft, file: str | None, options: Options) -> dict[str, str]
         found["format"] = driver
     if file is None and not nested.items:
         return {**found, "driver": "none"}
-    below = protocol_options(draft, nested, _path(file))
-    if below.get("driver") in FILE_DRIVERS:
-        del below["driver"]  # what is under a raw node is found out by looking
-    return {**below, **found}
+    return {**protocol_options(draft, nested, _path(file)), **found}
 
 
 def raw_options(options: Options) -> dict[str, str]:
@@ -164,9 +169,7 @@ def protocol_options(draft: Draft, options: Options, file: str | None = None) ->
         file = options.pop("filename") or file
         if file is None:
             raise CommandLineError("Parameter 'filename' is missing")
-        found["file"] = file
-        if driver is not None:
-            found["driver"] = driver
+        found["file"] = file  # whether it is a file or a device is found out by looking
     else:
         raise CommandLineError(f"Unknown driver '{driver}'; expected one of raw, {', '.join((*FILE_DRIVERS, *NULL_DRIVERS))}")
     if options.pop_bool("read-only"):
@@ -226,8 +229,6 @@ def _node(draft: Draft, options: Options) -> dict[str, str]:
     if "unmap" in (upper.get("discard"), below.get("discard")) and upper.get("discard") != below.get("discard"):
         draft.note("discards change nothing: it takes discard=unmap at both nodes")
         upper["discard"] = "ignore"
-    if below.get("driver") in FILE_DRIVERS:
-        del below["driver"]
     return {**below, **upper}
 
 

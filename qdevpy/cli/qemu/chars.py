@@ -49,8 +49,11 @@ def chardev_options(type_name: str, options: Options) -> dict[str, str]:
         if options.pop_bool("server"):
             found["server"] = "on"
             found["wait"] = _word(options.pop_bool("wait"), "on")
-        else:
-            options.pop_bool("wait")  # QEMU takes it from a client, too, and waits for nobody
+            if options.items.count(("host", "")):  # of tcp::PORT
+                options.pop("host")
+                found["host"] = "0.0.0.0"
+        elif options.items.count(("host", "")):
+            options.pop("host")
     found.update(options.rest())
     return found
 
@@ -100,7 +103,7 @@ def parse_device_string(text: str) -> tuple[str, list[tuple[str, str]]]:
     if colon and kind == "tcp":
         address, _, options = rest.partition(",")
         host, _, port = address.rpartition(":")
-        return "socket", [*([("host", host)] if host else []), ("port", port), *split(options)]
+        return "socket", [("host", host), ("port", port), *split(options)]
     accepted = "null, pty, stdio, file:PATH, unix:PATH, tcp:HOST:PORT, mon:..., chardev:ID"
     raise CommandLineError(f"'{text}' is not a valid char driver; expected one of {accepted}")
 

@@ -3,23 +3,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qdevpy.cli.qemu.draft import Draft
 from qdevpy.cli.qemu.opts import CommandLineError, Options, parse_options
 from qdevpy.errors import UnknownNameError, did_you_mean
+from qdevpy.qdev.device import Notification
+
+if TYPE_CHECKING:
+    from qdevpy.qdev.types import DeviceType
 
 
 def device(draft: Draft, text: str) -> None:
     """``-device TYPE,id=ID,NAME=VALUE``."""
     options = parse_options(text, "driver")
     type_name = options.need("driver")
-    check_device_type(draft, type_name)
+    kind = find_device_type(draft, type_name)
+    if kind.ioeventfd is Notification.FORBIDDEN:
+        options.only("ioeventfd", "off", "no", "false", because="this device serves kicks at once; remove it")
     draft.append("devices", draft.device(type_name, options.rest()))
 
 
-def check_device_type(draft: Draft, type_name: str) -> None:
+def find_device_type(draft: Draft, type_name: str) -> DeviceType:
     """:raises CommandLineError: there is none of that name, in QEMU's words."""
     try:
-        draft.registry.device_type(type_name)
+        return draft.registry.device_type(type_name)
     except UnknownNameError:
         hint = did_you_mean(type_name, draft.registry.device_types) or "; '-device help' lists them"
         note = draft.registry.broken_note()
@@ -90,7 +98,7 @@ def nic(draft: Draft, text: str) -> None:
     type_name = options.need("type")
     check_netdev_type(draft, type_name)
     model = options.pop("model") or "virtio-net-pci"
-    check_device_type(draft, model)
+    find_device_type(draft, model)
     card = {name: value for name in ("mac", "addr") if (value := options.pop(name)) is not None}
     draft.nic_count += 1
     name = options.pop("id") or f"nic{draft.nic_count - 1}"

@@ -7,6 +7,7 @@ a note.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,12 @@ LATER = {
 MISSING = {
     ("netdevs", "user", "mtu"): "QEMU's user network has no such option; use host_mtu at the card",
     ("netdevs", "user", "passt"): "QEMU's user network is its own; remove it",
-    ("drives", "drive", "scratch"): "QEMU has no disk in memory; use a file, or 'driver: null-co' for one that forgets",
 }
 #: types of back ends that QEMU does not have -> what to do
 MISSING_TYPES = {("netdevs", "null"): "QEMU has no such type; use a hubport of a hub of its own"}
+
+#: what QEMU, too, takes for a number
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
 
 
 class ExportError(QdevpyError):
@@ -133,6 +136,7 @@ class Exporter:
                 yield [option, self._back_end(section, entry)]
 
     def _back_end(self, section: str, entry: BackendDefinition) -> str:
+        pairs: Iterable[tuple[str, str]]
         declared = properties_of(self.registry.backend_type(section, entry.type))
         texts = dict(_canonical_texts(entry.options, declared))
         for name in list(texts):
@@ -145,10 +149,12 @@ class Exporter:
         if section == "drives":
             return _drive(entry.name, texts)
         if section == "chardevs":
-            return join(_chardev(entry.type, texts), f"{entry.type},id={entry.name}")
-        if section == "netdevs":
-            return join(_netdev(entry.type, texts), f"{entry.type},id={entry.name}")
-        return join(texts.items(), f"{entry.type},id={entry.name}")
+            pairs = _chardev(entry.type, texts)
+        elif section == "netdevs":
+            pairs = _netdev(entry.type, texts)
+        else:
+            pairs = texts.items()
+        return join([("id", entry.name), *pairs], entry.type)
 
     # -- devices
 
@@ -192,10 +198,12 @@ def _canonical_texts(options: Mapping[str, Value], declared: Mapping[str, Proper
 
 
 def _canonical(kind: Kind, text: str) -> str:
-    """TEXT as every part of QEMU takes it: booleans are words, numbers have no underscores, sizes are bytes."""
+    """TEXT as every part of QEMU takes it: booleans are words, numbers have no underscores."""
     if isinstance(kind, Bool):
         return "on" if kind.parse(text) else "off"
-    if isinstance(kind, Integer | Size):
+    if isinstance(kind, Size):
+        return size_text(kind.parse(text))
+    if isinstance(kind, Integer) and not _PLAIN_NUMBER.fullmatch(text):
         return str(kind.parse(text))
     return text
 
@@ -209,12 +217,13 @@ def _drive(name: str, options: dict[str, str]) -> str:
     head = [("if", "none"), ("id", name)]
     if file is not None and "://" in file:
         driver = file.removesuffix("://")
-    if driver in ("null-co", "null-aio"):
+    if (scratch := options.pop("scratch", None)) is not None and file is None:
+        # nothing below, and a temporary image over it that keeps what is written
+        options.pop("format", None)
+        head += [("driver", "null-co"), ("size", scratch), ("read-zeroes", "on"), ("snapshot", "on")]
+    elif driver in ("null-co", "null-aio"):
         options.pop("format", None)
         head.append(("driver", driver))
-    elif driver in ("file", "host_device"):
-        options.pop("format", None)
-        head += [("driver", driver), ("filename", str(file))]
     elif driver != "none":
         head += [("file", _file_name(str(file))), ("format", options.pop("format", "raw"))]
     return join([*head, *options.items()])

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What export prints is taken by the real QEMU."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from qemu_parts import BEFORE, PREAMBLE
+
+from qdevpy.definition.model import MachineDefinition
+from qdevpy.plugin.manager import load_plugins
+from qdevpy.plugin.registry import Registry
+from qdevpy.qdev import kinds
+
+QEMU = shutil.which("qemu-system-x86_64")
+pytestmark = pytest.mark.skipif(QEMU is None, reason="qemu-system-x86_64 is not installed")
+
+QUIT = '{"execute": "qmp_capabilities"}{"execute": "quit"}'
+DEVICES = sorted(name for name, kind in load_plugins().device_types.items() if kind.user_creatable)
+
+Load = Callable[[str], MachineDefinition]
+Export = Callable[[MachineDefinition], list[str]]
+Accept = Callable[[str], None]
+
+
+@pytest.fixture
+def accept(load: Load, export_words: Export, tmp_path: Path) -> Accept:
+    """Have QEMU build the machine of a definition, paused, and end."""
+
+    def run(text: str) -> None:
+        words = [word if word != "kvm" else "tcg" for word in export_words(load(text))]
+        (tmp_path / "disk.img").write_bytes(bytes(4096))
+        command = [str(QEMU), *words, *([] if "-S" in words else ["-S"]), "-qmp", "stdio"]
+        done = subprocess.run(command, input=QUIT, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+        complaints = [line for line in done.stderr.splitlines() if "is not connected to" not in line and "no peer" not in line]
+        assert complaints == []
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def qemu_devices() -> set[str]:
+    """The device types that QEMU has."""
+    listing = subprocess.run([str(QEMU), "-device", "help"], capture_output=True, text=True, timeout=60, check=True)
+    return set(re.findall(r'name "([^"]+)"', listing.stdout)) | set(re.findall(r'alias "([^"]+)"', listing.stdout))
+
+
+def qemu_properties(name: str) -> set[str]:
+    """The properties that QEMU lists for a device type."""
+    listing = subprocess.run([str(QEMU), "-device", f"{name},help"], capture_output=True, text=True, timeout=60, check=True)
+    return set(re.findall(r"^  ([^=]+)=", listing.stdout, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_device_with_its_defaults_written_out_is_accepted(
+    name: str, registry: Registry, accept: Accept, qemu_devices: set[str]
+) -> None:
+    if name not in qemu_devices:
+        pytest.skip(f"QEMU has no {name}")
+    kind = registry.device_type(name)
+    theirs = qemu_properties(name)
+    options = {"id": "dev0"}
+    for prop in kind.properties.values():
+        match prop.kind:
+            case kinds.BackendRef(reference="drive"):
+                options[prop.name] = "d"
+            case kinds.BackendRef(reference="netdev"):
+                options[prop.name] = "n"
+            case kinds.BackendRef(reference="chardev"):
+                options[prop.name] = "c"
+            case _ if (default := prop.default_text()) and prop.name in theirs:
+                options[prop.name] = default
+    written = ", ".join(f'{key}: "{value}"' for key, value in options.items())
+
+    accept(f"{PREAMBLE}devices:\n{BEFORE.get(kind.bus or '', '')}  - {name}: {{{written}}}\n")
+
+
+MACHINES = {
+    "empty": "",
+    "everything of the machine": """
+name: a,b
+uuid: 01234567-89ab-cdef-0123-456789abcdef
+memory: 96M
+cpus: 4
+topology: {sockets: 2, cores: 2}
+cpu: qemu64,-sse3
+rtc: {base: 2006-06-17T16:01:21, clock: vm, driftfix: slew}
+run: {paused: on, reboot: off, shutdown: off, panic: pause}
+boot: {order: cn, once: d, menu: on, strict: off, reboot-timeout: 5, splash-time: 100}
+fw_cfg: {opt/x: {string: "a,b"}}
+smbios: [{type: 1, serial: "7,8"}]
+data-dirs: [/usr/share/seabios]
+global: {virtio-blk-pci.serial: "a,b"}
+""",
+    "monitors": """
+chardevs: {a: {type: socket, path: /tmp/none-such, server: on}, b: {type: "null"}}
+monitors: [{chardev: b, mode: readline}]
+""",
+    "chardevs": """
+chardevs:
+  f: {type: file, path: "out,put", append: on}
+  p: {type: pty}
+  r: {type: ringbuf, size: 4K}
+  n: {type: "null"}
+  u: {type: socket, path: u.sock, server: on}
+  t: {type: socket, host: localhost, port: 0, server: on, nodelay: on}
+""",
+    "netdevs": """
+netdevs:
+  u: {type: user, hostfwd: "tcp:127.0.0.1:0-:22 udp:127.0.0.1:0-:53", ipv6: off}
+  h: {type: hubport, hubid: 3}
+  s: {type: stream, server: on, addr.path: s.sock}
+  d: {type: dgram, local.path: l.sock, remote.path: r.sock}
+devices:
+  - virtio-net-pci: {netdev: u}
+  - virtio-net-pci: {netdev: s}
+  - virtio-net-pci: {netdev: d}
+""",
+    "drives": """
+drives:
+  f: {file: disk.img, readonly: on}
+  o: {file: disk.img, readonly: on, offset: 512, size: 1K, aio: threads, discard: unmap}
+  s: {scratch: 1M}
+  c: {driver: null-co, size: 3M, read-zeroes: on}
+  a: {file: "null-aio://"}
+  e: {driver: none}
+devices:
+  - virtio-blk-pci: {drive: f, vectors: 2}
+  - virtio-blk-pci: {drive: o}
+  - virtio-blk-pci: {drive: s}
+  - virtio-blk-pci: {drive: c}
+  - virtio-blk-pci: {drive: a}
+""",
+    "objects": "objects: {io: {type: iothread, poll-max-ns: 100}}\n",
+}
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_machine_is_accepted(name: str, accept: Accept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk.img").write_bytes(bytes(4096))
+
+    accept(MACHINES[name].replace("/tmp/none-such", "m.sock"))
