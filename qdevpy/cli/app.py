@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from qdevpy import __version__
+from qdevpy.cli.log_limit import RateLimit
 from qdevpy.errors import DefinitionError, LocatedError, QdevpyError, did_you_mean
 
 #: command -> ``module:object``; imported when it is run, because start-up counts
@@ -59,11 +60,16 @@ class LazyGroup(click.Group):
 
 
 def set_log_level(verbose: bool, debug: bool) -> None:
-    """Messages on stderr: warnings; with VERBOSE what happens; with DEBUG everything."""
+    """Messages on stderr: warnings; with VERBOSE what happens; with DEBUG everything.
+
+    One place in the program gets a limited number of lines, but for DEBUG.
+    """
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     root = logging.getLogger()
     if not root.handlers:
         logging.basicConfig(format="qdevpy: %(name)s: %(message)s" if debug else "qdevpy: %(message)s")
+        if not debug:
+            root.handlers[0].addFilter(RateLimit())
     root.setLevel(min(root.level, level))  # the program's options and the command's add up
 
 

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class MainLoop:
         self._selector = selectors.EpollSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._posted: deque[Callback] = deque()
+        self._once: set[Callback] = set()  # of call_once_soon, not called yet
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._mutex = threading.Lock()
@@ -103,6 +105,16 @@ class MainLoop:
         """Call on the loop's thread, soon. Any thread."""
         self._posted.append(callback)
         self.wake()
+
+    def call_once_soon(self, callback: Callback) -> None:
+        """As :meth:`call_soon`, but for one that waits already: who is asked often goes on once. With the VM lock held."""
+        if callback not in self._once:
+            self._once.add(callback)
+            self.call_soon(partial(self._call_once, callback))
+
+    def _call_once(self, callback: Callback) -> None:
+        self._once.discard(callback)  # first: it may ask for its next turn
+        callback()
 
     def call_later(self, seconds: float, callback: Callback) -> Timer:
         """Call on the loop's thread after SECONDS of wall-clock time. Any thread."""

@@ -10,6 +10,7 @@ from net_rig import NetRig, frame
 
 from qdevpy.backend.netdev_null import NullNetDev
 from qdevpy.backend.netdev_stream import StreamNetDev
+from qdevpy.errors import BackendError
 from qdevpy_virtio_net import numbers as n
 
 
@@ -263,3 +264,9 @@ def test_null_drops_everything_with_link_up(netdev):
         assert rig.counters("tx0")["link_down"] == 300
     finally:
         rig.close()
+
+
+def test_stream_with_a_header_of_its_own_is_refused_as_it_has_no_room_for_one(wire, monkeypatch):
+    monkeypatch.setattr(StreamNetDev, "vnet_header", True)
+    with pytest.raises(BackendError, match="Invalid argument"):
+        wire.rig.device._netdev_changed()

@@ -249,8 +249,11 @@ class VirtIOSerial(VirtIODevice):
                 self._take_message(message)
             queue.push(element, 0)
         else:  # another vCPU keeps on adding: let others have the lock
-            self.machine.loop.call_soon(lambda: self.handle_output(queue))
+            self.machine.loop.call_once_soon(self._take_more_messages)
         queue.flush()
+
+    def _take_more_messages(self) -> None:
+        self.handle_output(self.queues[CONTROL_OUT])
 
     def _take_message(self, message: ControlMessage) -> None:
         if message.event == control.DEVICE_READY:

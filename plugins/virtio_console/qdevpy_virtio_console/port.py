@@ -143,7 +143,7 @@ class SerialPort(Device):
                 self._chain = None
         else:
             if not self._throttled:
-                self.machine.loop.call_soon(self.serve_output)
+                self.machine.loop.call_once_soon(self.serve_output)
         self._out.flush()
 
     def _next_chain(self) -> bool:

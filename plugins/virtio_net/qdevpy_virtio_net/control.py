@@ -28,7 +28,6 @@ class ControlQueue:
 
     def __init__(self, device: VirtIONet) -> None:
         self._device = device
-        self._posted = False  # the rest of the ring is on the main loop's list
         self._classes = {
             n.CTRL_RX: (n.F_CTRL_RX, self._receive_mode),
             n.CTRL_MAC: (n.F_CTRL_VQ, self._mac),
@@ -51,19 +50,8 @@ class ControlQueue:
             element.write(bytes([n.OK if done else n.ERR]))
             queue.push(element, 1)
         else:  # another vCPU keeps on adding: let others have the lock
-            self._post(queue)
+            self._device.machine.loop.call_once_soon(queue.kick)
         queue.flush()
-
-    def _post(self, queue: VirtQueue) -> None:
-        """Go on from the main loop; one call at a time, however often the driver kicks."""
-
-        def go_on() -> None:
-            self._posted = False
-            queue.kick()
-
-        if not self._posted:
-            self._posted = True
-            self._device.machine.loop.call_soon(go_on)
 
     def command(self, request: bytes) -> bool:
         """One command; False: refused, and nothing has changed."""

@@ -239,6 +239,22 @@ def test_endless_control_messages_let_others_have_the_lock(guest):
     assert guest.q[3].used_idx() == 32
 
 
+def test_kicks_that_use_up_their_budget_wait_for_one_turn_of_the_main_loop(guest, monkeypatch):
+    guest.start()
+    posted = []
+    monkeypatch.setattr(guest.loop, "call_soon", posted.append)
+    for _ in range(5):
+        for _ in range(32):
+            guest.q[3].add(out=[b"\0"])
+        guest.kick(3)
+    assert len(posted) == 1
+    posted.pop()()
+    for _ in range(32):
+        guest.q[3].add(out=[b"\0"])
+    guest.kick(3)
+    assert len(posted) == 1
+
+
 def test_broken_device_serves_nothing_until_reset(guest, caplog):
     chardev = guest.chardev()
     guest.console(chardev)

@@ -114,3 +114,34 @@ def test_callbacks_run_with_the_lock_held(pipe):
 def test_removing_what_is_not_there_is_harmless(loop, pipe):
     loop.remove_reader(pipe[0])
     loop.remove_writer(pipe[0])
+
+
+def test_call_once_soon_calls_once_and_may_be_asked_again_from_the_call(loop):
+    class Server:
+        turns = 0
+
+        def serve(self):
+            self.turns += 1
+            if self.turns < 3:
+                loop.call_once_soon(self.serve)
+                loop.call_once_soon(self.serve)
+
+    one, other = Server(), Server()
+    for _ in range(100):
+        loop.call_once_soon(one.serve)
+    loop.call_once_soon(other.serve)
+    loop.run_once()
+    assert (one.turns, other.turns) == (1, 1)
+    for _ in range(5):
+        loop.run_once(0)
+    assert (one.turns, other.turns) == (3, 3)
+
+
+def test_call_once_soon_that_fails_may_be_asked_for_again(loop, caplog):
+    def fail():
+        raise ValueError("no")
+
+    for _ in range(2):
+        loop.call_once_soon(fail)
+        loop.run_once()
+    assert caplog.text.count("ValueError: no") == 2

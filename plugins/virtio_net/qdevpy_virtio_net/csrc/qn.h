@@ -24,6 +24,7 @@
 #define QN_FRAME_MAX (65536 + 4096)
 #define QN_FRAME_MIN 14 /* an Ethernet header */
 #define QN_HDR_MAX 12   /* struct virtio_net_hdr with num_buffers */
+#define QN_TAIL_MAX (4 + QN_HDR_MAX + QN_FRAME_MAX) /* length, header (where one goes along), frame */
 #define QN_STREAM_BUF (2 * (QN_FRAME_MAX + 4))
 #define QN_TX_BURST 256 /* frames before the loop's other handlers have their turn */
 #define QN_TX_FLUSH 64  /* frames before the guest may see its buffers back */
@@ -95,7 +96,7 @@ struct qn_queue {
     /* tx: the chain that waits for the host */
     bool pending;
     size_t sent;        /* stream: bytes of length and frame that are out */
-    uint8_t *tail;      /* stream: rest of a frame whose chain is gone */
+    uint8_t *tail;      /* stream: rest of a frame whose chain is gone; QN_TAIL_MAX bytes */
     size_t tail_len, tail_pos;
 
     /* rx: bytes from the host that wait for the guest */

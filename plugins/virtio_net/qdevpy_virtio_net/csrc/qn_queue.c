@@ -56,7 +56,7 @@ struct qn_queue *qn_queue_new(struct qn_dev *dev, bool rx)
     q->fd = q->again.fd = -1;
     q->buf = malloc(QN_STREAM_BUF);
     if (!rx) {
-        q->tail = malloc(QN_FRAME_MAX + 4);
+        q->tail = malloc(QN_TAIL_MAX);
         q->again.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     }
     if (!q->buf || (!rx && (!q->tail || q->again.fd < 0))) {
@@ -135,6 +135,8 @@ int qn_plug(struct qn_queue *q, int kind, int fd, bool vnet_header, const char *
 {
     if (dest_len >= sizeof(q->dest.sun_path))
         return -ENAMETOOLONG;
+    if (kind == QN_STREAM && vnet_header) /* nobody's framing; what is received has no room for one */
+        return -EINVAL;
     int own = kind == QN_NONE ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (kind != QN_NONE && own < 0)
         return -errno;
