@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 
-from qdevpy.definition.model import BackendDefinition, MachineDefinition, MonitorDefinition, Position, Value
+from qdevpy.definition.model import BackendDefinition, DeviceDefinition, MachineDefinition, MonitorDefinition, Position, Value
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.vm.build import build_machine
 
@@ -18,8 +18,16 @@ def value(text):
     return Value(str(text), HERE)
 
 
-def chardev(name, kind="socket", **options):
+def backend(name, kind, **options):
     return BackendDefinition(name, kind, {key: value(text) for key, text in options.items()}, HERE)
+
+
+def chardev(name, kind="socket", **options):
+    return backend(name, kind, **options)
+
+
+def device(kind, **options):
+    return DeviceDefinition(kind, {key: value(text) for key, text in options.items()}, HERE)
 
 
 class RunningMachine:
