@@ -11,7 +11,50 @@ import pytest
 from qmp_parts import RunningMachine, backend, chardev, device
 
 #: what there must be at least
-LISTED = ('query-version', 'query-commands', 'query-qmp-schema', 'query-status', 'query-machines', 'query-cpus-fast', 'query-pci', 'query-block', 'query-named-block-nodes', 'query-chardev', 'query-rx-filter', 'query-iothreads', 'device_add', 'device_del', 'device-list-properties', 'netdev_add', 'netdev_del', 'blockdev-add', 'blockdev-del', 'block_resize', 'chardev-add', 'chardev-remove', 'object-add', 'object-del', 'qom-list', 'qom-get', 'qom-set', 'qom-list-types', 'qom-list-properties', 'x-query-virtio', 'x-query-virtio-status', 'x-query-virtio-queue-status', 'x-query-virtio-vhost-queue-status', 'x-query-virtio-queue-element', 'system_reset', 'system_powerdown', 'stop', 'cont', 'quit', 'set_link', 'announce-self', 'human-monitor-command')
+LISTED = (
+    "query-version",
+    "query-commands",
+    "query-qmp-schema",
+    "query-status",
+    "query-machines",
+    "query-cpus-fast",
+    "query-pci",
+    "query-block",
+    "query-named-block-nodes",
+    "query-chardev",
+    "query-rx-filter",
+    "query-iothreads",
+    "device_add",
+    "device_del",
+    "device-list-properties",
+    "netdev_add",
+    "netdev_del",
+    "blockdev-add",
+    "blockdev-del",
+    "block_resize",
+    "chardev-add",
+    "chardev-remove",
+    "object-add",
+    "object-del",
+    "qom-list",
+    "qom-get",
+    "qom-set",
+    "qom-list-types",
+    "qom-list-properties",
+    "x-query-virtio",
+    "x-query-virtio-status",
+    "x-query-virtio-queue-status",
+    "x-query-virtio-vhost-queue-status",
+    "x-query-virtio-queue-element",
+    "system_reset",
+    "system_powerdown",
+    "stop",
+    "cont",
+    "quit",
+    "set_link",
+    "announce-self",
+    "human-monitor-command",
+)
 
 
 class Machine(RunningMachine):
