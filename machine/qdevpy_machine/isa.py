@@ -64,6 +64,8 @@ class ISABus(Bus):
 class ISADevice(Device):
     """Base class of devices on the ISA bus."""
 
+    type_name: ClassVar[str] = "isa-device"
+    abstract: ClassVar[bool] = True
     bus_type: ClassVar[str | None] = "ISA"
 
     @property

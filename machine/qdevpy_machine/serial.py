@@ -3,20 +3,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from qdevpy.errors import RealizeError
+from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
+from qdevpy.qdev.device import Device
 from qdevpy_machine.isa import ISADevice
 from qdevpy_machine.uart import UART
 
 if TYPE_CHECKING:
     from qdevpy.backend.chardev import Chardev
+    from qdevpy.qdev.object import Object
 
 #: index -> iobase, irq
 COM_PORTS = ((0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3))
+
+
+UNSET = 0xFFFFFFFF
+
+
+class SerialCore(Device):
+    """The UART as a part of its own, as QEMU has it: what is the same on every bus."""
+
+    type_name: ClassVar[str] = "serial"
+    description: ClassVar[str] = "16550A UART"
+    user_creatable: ClassVar[bool] = False
+
+    chardev: Chardev | None = prop.chardev(help="where characters go and come from; default: nowhere")
+    baudbase: int = prop.only(
+        kinds.Integer("uint32", 0, 0xFFFFFFFF), 115200, why="characters take no time on the line", help="baud rate of divisor 1"
+    )
+    wakeup: bool = prop.only(kinds.Bool(), False, why="the machine cannot be suspended", help="a character wakes the machine")
 
 
 class ISASerial(ISADevice):
@@ -28,22 +49,38 @@ class ISASerial(ISADevice):
     type_name: ClassVar[str] = "isa-serial"
     description: ClassVar[str] = "16550A serial port (COM1 to COM4)"
 
-    index: int | None = prop.uint32(None, maximum=3, help="which COM port, from 0; default: the next free one")
-    iobase: int | None = prop.uint32(None, maximum=0xFFF8, help="first I/O port; default: the COM port's")
-    irq: int | None = prop.uint32(None, maximum=15, help="ISA interrupt; default: the COM port's")
-    chardev: Chardev | None = prop.chardev(help="where characters go and come from; default: nowhere")
+    index: int = prop.uint32(UNSET, maximum=3, unset=UNSET, help="which COM port, from 0; default: the next free one")
+    iobase: int = prop.uint32(UNSET, maximum=0xFFF8, unset=UNSET, help="first I/O port; default: the COM port's")
+    irq: int = prop.uint32(UNSET, maximum=15, unset=UNSET, help="ISA interrupt; default: the COM port's")
 
+    core: SerialCore = attrs.field(default=None, init=False)
     uart: UART = attrs.field(default=None, init=False)
+
+    def __init__(self, *, chardev: Chardev | None = None, **values: Any) -> None:
+        super().__init__(**values)
+        self.core = SerialCore(chardev=chardev)
+        self.add_part("serial", self.core)
+
+    @property
+    def chardev(self) -> Chardev | None:
+        """The chardev at its end."""
+        return self.core.chardev
+
+    def property_owners(self) -> Iterator[Object]:
+        """The ISA side, then the UART."""
+        yield self
+        yield self.core
 
     def do_realize(self) -> None:
         """Take the ports and the chardev.
 
         :raises RealizeError: no COM port is free, or the ports are another device's
         """
-        index = self._free_index() if self.index is None else self.index
-        self.index = index
-        self.iobase = COM_PORTS[index][0] if self.iobase is None else self.iobase
-        irq = self.irq = COM_PORTS[index][1] if self.irq is None else self.irq
+        index = self.index = self._free_index() if self.index == UNSET else self.index
+        self.iobase = COM_PORTS[index][0] if self.iobase == UNSET else self.iobase
+        irq = self.irq = COM_PORTS[index][1] if self.irq == UNSET else self.irq
+        self.core.realize()
+        self.cleanup.callback(self.core.unrealize)
         self.uart = UART(lambda level: self.set_irq(irq, level), self._transmit, self._room_made)
         self.map_ports(self.iobase, 8, self.uart.read, self.uart.write)
         if self.chardev is not None:

@@ -44,7 +44,7 @@ class PCIBus(Bus):
         :raises RealizeError: it is taken, the bus is full, or the slot's functions do not go together
         """
         assert isinstance(device, PCIDevice)
-        devfn = self._free_slot(device) if device.addr is None else device.addr
+        devfn = self._free_slot(device) if device.addr < 0 else device.addr
         taken = self._functions.get(devfn)
         if taken is not None:
             raise RealizeError(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -13,6 +13,7 @@ from qdevpy.pci.bar import Bar, Mapped
 from qdevpy.pci.config import ConfigSpace
 from qdevpy.pci.intx import Intx
 from qdevpy.pci.msix import MSIX
+from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Device
 
@@ -29,6 +30,15 @@ CLASS_NAMES = {
     0x0680: "Bridge",
 }
 UNMAPPED = (1 << 64) - 1
+NO_SIZE = 0xFFFFFFFF  #: ``romsize`` that the ROM's file decides
+NO_EXPRESS = "its bus is conventional PCI, where there is no such register"
+NO_FAILOVER = "there is no migration, so no card that stands in during one"
+NO_INDEX = "the ACPI tables do not name devices by index"
+
+
+def express_bit(name: str, default: bool, what: str) -> Any:
+    """A bit of QEMU's that means something on PCI Express only."""
+    return prop.only(kinds.Bit(), default, name=name, why=NO_EXPRESS, help=f"{what} (PCI Express)")
 
 
 class PCIDevice(Device):
@@ -51,8 +61,17 @@ class PCIDevice(Device):
     subsystem_id: ClassVar[int] = 0
     interrupt_pin: ClassVar[int] = 1
 
-    addr: int | None = prop.pci_devfn(help="slot and function on the bus; default: the next free slot")
-    multifunction: bool = prop.boolean(False, help="function 0 of a device with several functions")
+    addr: int = prop.pci_devfn(help="slot and function on the bus; default: the next free slot")
+    romfile: str | None = prop.string(help="option ROM that firmware runs; empty: none; default: the type's")
+    romsize: int = prop.uint32(NO_SIZE, maximum=1 << 31, unset=NO_SIZE, help="bytes of the ROM's BAR, a power of two")
+    rombar: int = prop.uint32(1, help="0: the ROM has no BAR; firmware gets it as a file")
+    multifunction: bool = prop.bit("cap_present", 3, False, help="function 0 of a device with several functions")
+    lnksta_dllla: bool = express_bit("x-pcie-lnksta-dllla", True, "link active is reported")
+    extcap_init: bool = express_bit("x-pcie-extcap-init", True, "extended capabilities begin empty")
+    failover_pair_id: str | None = prop.only(
+        kinds.Str(), None, name="failover_pair_id", why=NO_FAILOVER, help="the virtio-net that stands in"
+    )
+    acpi_index: int = prop.only(kinds.Integer("uint32", 0, 0xFFFF), 0, why=NO_INDEX, help="number that names it in the guest")
 
     devfn: int = attrs.field(default=-1, init=False)
     config: ConfigSpace = attrs.field(factory=ConfigSpace, init=False)

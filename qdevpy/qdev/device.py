@@ -14,7 +14,7 @@ As QEMU's ``hw/core/qdev.c``, with a state where that has flags.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar
 
@@ -57,12 +57,16 @@ class Device(Object):
     :cvar offers_bus: the sort of bus it offers (``virtio-serial-bus``), named ``ID.0`` and so on; None: none
     :cvar ioeventfd: notification policy; None where the device has no queues
     :cvar user_creatable: False for parts of a board
+    :cvar abstract: there are no devices of this class itself, only of those that derive from it; not inherited
+    :cvar gpios: its interrupt lines for ``info qtree``: ``("in" or "out", name, how many)``
     """
 
     bus_type: ClassVar[str | None] = None
     offers_bus: ClassVar[str | None] = None
     ioeventfd: ClassVar[Notification | None] = None
     user_creatable: ClassVar[bool] = True
+    abstract: ClassVar[bool] = False
+    gpios: ClassVar[Sequence[tuple[str, str, int]]] = ()
 
     parent_bus: Bus | None = attrs.field(default=None, init=False)
     child_buses: list[Bus] = attrs.field(factory=list, init=False)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of property values: QEMU's spelling in, a Python value, QEMU's spelling out.
+"""Kinds of property values: QEMU's spelling in, a Python value, QEMU's spellings out.
+
+``parse`` is what users write, ``format`` writes it back; ``show`` is ``info qtree``, ``to_json`` and ``from_json`` are QMP.
 
 ``parse`` takes text, or what YAML makes of a plain scalar (bool, int, float), and raises
 :class:`ValueError` whose text says what would be accepted; the caller adds device and property.
@@ -36,6 +38,14 @@ class Kind(ABC):
         """The value as the user would write it."""
         return str(value)
 
+    def is_unset(self, value: Any) -> bool:
+        """Whether the value stands for none."""
+        return value is None
+
+    def show(self, value: Any) -> str:
+        """The value as ``info qtree`` prints it (QEMU's string output visitor): text in quotes."""
+        return f'"{"" if value is None else self.format(value)}"'
+
     def to_json(self, value: Any) -> Any:
         """The value as QMP shows it."""
         return "" if value is None else self.format(value)
@@ -58,6 +68,10 @@ class Bool(Kind):
     accepts = "on or off"
     json_type = "boolean"
 
+    def show(self, value: Any) -> str:
+        """``true`` or ``false``."""
+        return "true" if value else "false"
+
     def to_json(self, value: Any) -> bool:
         """JSON's true or false."""
         return bool(value)
@@ -78,19 +92,25 @@ class Bool(Kind):
         return "on" if value else "off"
 
 
+class Bit(Bool):
+    """One bit of a word."""
+
+    description = "on/off"
+
+
 class Integer(Kind):
-    """A whole number in a range."""
+    """A whole number in a range.
+
+    :ivar unset: a number beyond the range that stands for no number at all; None: there is none
+    """
 
     json_type = "integer"
 
-    def to_json(self, value: Any) -> Any:
-        """The number."""
-        return value
-
-    def __init__(self, type_name: str, minimum: int, maximum: int) -> None:
+    def __init__(self, type_name: str, minimum: int, maximum: int, unset: int | None = None) -> None:
         self.type_name = type_name
         self.minimum = minimum
         self.maximum = maximum
+        self.unset = unset
 
     @property
     def accepts(self) -> str:  # type: ignore[override]
@@ -98,15 +118,32 @@ class Integer(Kind):
         return f"a whole number from {self.minimum} to {self.maximum}"
 
     def parse(self, given: Any) -> int:
-        """Value for decimal, 0x or 0o digits."""
+        """Value for decimal, 0x hexadecimal or 0 octal digits, as C reads them."""
         if isinstance(given, bool) or not isinstance(given, int | str):
             raise ValueError(f"expected {self.accepts}")
-        try:
-            value = given if isinstance(given, int) else int(given, 0)
-        except ValueError:
-            raise ValueError(f"expected {self.accepts}") from None
-        if not self.minimum <= value <= self.maximum:
+        value = given if isinstance(given, int) else self._read(given.strip())
+        if value != self.unset and not self.minimum <= value <= self.maximum:
             raise ValueError(f"out of range, expected {self.accepts}")
+        return value
+
+    def _read(self, text: str) -> int:
+        match = re.fullmatch(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0[oO]?([0-7]+)|(\d+))", text)
+        if not match:
+            raise ValueError(f"expected {self.accepts}")
+        sign, hexadecimal, octal, decimal = match.groups()
+        value = int(hexadecimal, 16) if hexadecimal else int(octal, 8) if octal else int(decimal)
+        return -value if sign == "-" else value
+
+    def is_unset(self, value: Any) -> bool:
+        """Whether it is the number that stands for none."""
+        return value is None or value == self.unset
+
+    def show(self, value: Any) -> str:
+        """The number, and once more in hexadecimal, as 64 bits."""
+        return f"{value} ({value & ((1 << 64) - 1):#x})"
+
+    def to_json(self, value: Any) -> Any:
+        """The number."""
         return value
 
 
@@ -128,6 +165,11 @@ class Size(Kind):
     accepts = "bytes, or a number with suffix K, M, G, T, P or E"
     json_type = "integer"
 
+    def show(self, value: Any) -> str:
+        """Bytes, and three digits with a binary unit (QEMU: size_to_str)."""
+        power = min(max(value, 1).bit_length() - 1, 63) // 10
+        return f"{value} ({value / (1 << 10 * power):.3g} {['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei'][power]}B)"
+
     def to_json(self, value: Any) -> Any:
         """Bytes."""
         return value
@@ -138,13 +180,13 @@ class Size(Kind):
             raise ValueError(f"expected {self.accepts}")
         if isinstance(given, int) and given >= 0:
             return given
-        match = re.fullmatch(r"(0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?)([bBkKmMgGtTpPeE]?)", str(given).strip())
-        if not match:
+        text = str(given).strip()
+        match = re.fullmatch(r"(?:0[xX]([0-9a-fA-F]+)|(\d+)(?:\.(\d+))?([bBkKmMgGtTpPeE]?))", text)
+        if not match or (match[3] and match[4].lower() in ("", "b")):  # there are no parts of a byte
             raise ValueError(f"expected {self.accepts}")
-        digits, suffix = match.groups()
-        scale = 1 << (10 * "bkmgtpe".index(suffix.lower() or "b"))
-        number = int(digits, 16) if digits[:2].lower() == "0x" else float(digits) if "." in digits else int(digits)
-        value = int(number * scale)
+        hexadecimal, whole, part, suffix = match.groups()
+        scale = 1 << (10 * "bkmgtpe".index((suffix or "b").lower()))
+        value = int(hexadecimal, 16) if hexadecimal else int(whole) * scale + int(scale * float(f"0.{part or 0}"))
         if value >= 1 << 64:
             raise ValueError("out of range, expected less than 16 EiB")
         return value
@@ -155,6 +197,20 @@ class Size(Kind):
             if value and value % (1 << power) == 0:
                 return f"{value >> power}{suffix}"
         return str(value)
+
+
+class BlockSize(Size):
+    """The size of a block: a power of two from 512 bytes to 2 MiB, or 0 for what the device thinks right."""
+
+    accepts = "a power of two from 512 to 2M, or 0"
+    description = "A power of two between 512 B and 2 MiB"
+
+    def parse(self, given: Any) -> int:
+        """Value in bytes."""
+        value = super().parse(given)
+        if value and (value & (value - 1) or not 512 <= value <= 2 << 20):
+            raise ValueError(f"expected {self.accepts}")
+        return value
 
 
 class Str(Kind):
@@ -209,6 +265,8 @@ class Enum(Kind):
 class OnOffAuto(Enum):
     """on, off or auto."""
 
+    description = "on/off/auto"
+
     def __init__(self) -> None:
         super().__init__("OnOffAuto", ("on", "off", "auto"))
 
@@ -218,10 +276,20 @@ class OnOffAuto(Enum):
         return super().parse("on" if word in _TRUE else "off" if word in _FALSE else word)
 
 
+class OnError(Enum):
+    """What to do with a request that the host fails."""
+
+    description = "Error handling policy, report/ignore/enospc/stop/auto"
+
+    def __init__(self) -> None:
+        super().__init__("BlockdevOnError", ("report", "ignore", "enospc", "stop", "auto"))
+
+
 class MacAddr(Kind):
     """An Ethernet address."""
 
     type_name = "str"
+    description = "Ethernet 6-byte MAC Address, example: 52:54:00:12:34:56"
     accepts = "six bytes as in 52:54:00:12:34:56"
 
     def parse(self, given: Any) -> bytes:
@@ -257,11 +325,19 @@ class PciDevfn(Kind):
 
     def legacy(self, value: Any) -> str:
         """As :meth:`format`, for what is not set, too."""
-        return "<unset>" if value is None else self.format(value)
+        return "<unset>" if value < 0 else self.format(value)
+
+    def is_unset(self, value: Any) -> bool:
+        """Whether there is none."""
+        return bool(value < 0)
+
+    def show(self, value: Any) -> str:
+        """As :meth:`legacy`."""
+        return self.legacy(value)
 
     def to_json(self, value: Any) -> int:
         """Slot * 8 + function; -1: not set."""
-        return -1 if value is None else int(value)
+        return int(value)
 
     def from_json(self, name: str, given: Any) -> Any:
         """Text, or slot * 8 + function."""
@@ -274,6 +350,14 @@ class PciDevfn(Kind):
         return self.format(given)
 
 
+#: what QEMU says of references to back ends
+DESCRIPTIONS = {
+    "drive": "Node name or ID of a block device to use as a backend",
+    "netdev": "ID of a netdev to use as a backend",
+    "chardev": "ID of a chardev to use as a backend",
+}
+
+
 class BackendRef(Kind):
     """The name of a drive, netdev or chardev; the machine puts the object in its place."""
 
@@ -282,6 +366,7 @@ class BackendRef(Kind):
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
+        self.description = DESCRIPTIONS.get(reference)
 
     @property
     def accepts(self) -> str:  # type: ignore[override]
@@ -311,3 +396,45 @@ class Link(BackendRef):
     def accepts(self) -> str:  # type: ignore[override]
         """Ids of which type."""
         return f"the id of an object of type {self.reference}"
+
+
+class Only(Kind):
+    """A kind of which only some values work; any other is refused, with the reason."""
+
+    def __init__(self, kind: Kind, values: tuple[Any, ...], why: str) -> None:
+        self.kind = kind
+        self.values = values
+        self.why = why
+        self.type_name = kind.type_name
+        self.description = kind.description
+        self.json_type = kind.json_type
+
+    @property
+    def accepts(self) -> str:  # type: ignore[override]
+        """The values, and why no other."""
+        return f"only {' or '.join(self.format(v) if v is not None else 'nothing' for v in self.values)}: {self.why}"
+
+    def parse(self, given: Any) -> Any:
+        """The value."""
+        value = self.kind.parse(given)
+        if value in self.values:
+            return value
+        if value == "" and None in self.values:  # no text and empty text are the same
+            return None
+        raise ValueError(f"cannot be set: {self.why}")
+
+    def is_unset(self, value: Any) -> bool:
+        """As the kind."""
+        return self.kind.is_unset(value)
+
+    def format(self, value: Any) -> str:
+        """As the kind."""
+        return self.kind.format(value)
+
+    def show(self, value: Any) -> str:
+        """As the kind."""
+        return self.kind.show(value)
+
+    def to_json(self, value: Any) -> Any:
+        """As the kind."""
+        return self.kind.to_json(value)

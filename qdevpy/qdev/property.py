@@ -43,6 +43,7 @@ class Property(NamedTuple):
     :ivar help: one line
     :ivar word, bit: for bit properties, the word's name and the bit's number
     :ivar runtime: may be set on a realized device
+    :ivar dynamic: an object's and not a class's, in QEMU: not in ``info qtree``, and ``-device X,help`` tells no default
     """
 
     name: str
@@ -53,10 +54,11 @@ class Property(NamedTuple):
     word: str | None = None
     bit: int | None = None
     runtime: bool = False
+    dynamic: bool = False
 
     def default_text(self) -> str | None:
         """The default as the user would write it; None where there is none."""
-        return None if self.default is None else self.kind.format(self.default)
+        return None if self.kind.is_unset(self.default) else self.kind.format(self.default)
 
 
 def _guard(instance: Object, attribute: attrs.Attribute[Any], value: Any) -> Any:
@@ -79,9 +81,10 @@ def declare(
     word: str | None = None,
     bit: int | None = None,
     runtime: bool = False,
+    dynamic: bool = False,
 ) -> Any:
     """Declare a property of any kind; the named functions below are short for it."""
-    spec = {"kind": kind, "help": help, "name": name, "word": word, "bit": bit, "runtime": runtime}
+    spec = {"kind": kind, "help": help, "name": name, "word": word, "bit": bit, "runtime": runtime, "dynamic": dynamic}
     return attrs.field(default=default, kw_only=True, on_setattr=_guard, metadata={_KEY: spec})
 
 
@@ -92,7 +95,12 @@ def boolean(default: bool = False, *, help: str, **options: Any) -> Any:  # noqa
 
 def bit(word: str, number: int, default: bool = False, *, help: str, **options: Any) -> Any:  # noqa: A002
     """One bit of the word called WORD; users see ``on`` or ``off``, never the word."""
-    return declare(kinds.Bool(), default, help=help, word=word, bit=number, **options)
+    return declare(kinds.Bit(), default, help=help, word=word, bit=number, **options)
+
+
+def only(kind: Kind, default: Any, *others: Any, why: str, help: str, **options: Any) -> Any:  # noqa: A002
+    """A property of QEMU's that has one value here (or a few); whoever sets another is told WHY it cannot be."""
+    return declare(kinds.Only(kind, (default, *others), why), default, help=help, **options)
 
 
 def _whole(kind: kinds.Integer, default: Any, help: str, options: dict[str, Any]) -> Any:  # noqa: A002
@@ -115,11 +123,12 @@ def _integer(bits: int) -> Callable[..., Any]:
         help: str,  # noqa: A002
         minimum: int = 0,
         maximum: int = (1 << bits) - 1,
+        unset: int | None = None,
         **options: Any,
     ) -> Any:
-        return _whole(kinds.Integer(f"uint{bits}", minimum, maximum), default, help, options)
+        return _whole(kinds.Integer(f"uint{bits}", minimum, maximum, unset), default, help, options)
 
-    build.__doc__ = f"Unsigned, {bits} bits; decimal or 0x hexadecimal."
+    build.__doc__ = f"Unsigned, {bits} bits; decimal or 0x hexadecimal. UNSET: a number beyond MAXIMUM that means none."
     return build
 
 
@@ -142,6 +151,16 @@ def hex32(default: int = 0, *, help: str, **options: Any) -> Any:  # noqa: A002
 def size(default: int = 0, *, help: str, **options: Any) -> Any:  # noqa: A002
     """Bytes, with QEMU's suffixes: ``512``, ``4K``, ``1.5M``."""
     return declare(kinds.Size(), default, help=help, **options)
+
+
+def blocksize(default: int = 0, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """A power of two from 512 bytes to 2 MiB, or 0."""
+    return declare(kinds.BlockSize(), default, help=help, **options)
+
+
+def on_error(default: str = "auto", *, help: str, **options: Any) -> Any:  # noqa: A002
+    """What to do with a request that the host fails."""
+    return declare(kinds.OnError(), default, help=help, **options)
 
 
 def string(default: str | None = None, *, help: str, **options: Any) -> Any:  # noqa: A002
@@ -180,8 +199,8 @@ def macaddr(default: bytes | None = None, *, help: str, **options: Any) -> Any: 
     return declare(kinds.MacAddr(), default, help=help, **options)
 
 
-def pci_devfn(default: int | None = None, *, help: str, **options: Any) -> Any:  # noqa: A002
-    """``slot`` or ``slot.function``, hexadecimal; slot * 8 + function; None: the next free slot."""
+def pci_devfn(default: int = -1, *, help: str, **options: Any) -> Any:  # noqa: A002
+    """``slot`` or ``slot.function``, hexadecimal; slot * 8 + function; -1: the next free slot."""
     return declare(kinds.PciDevfn(), default, help=help, **options)
 
 
@@ -203,6 +222,11 @@ def chardev(*, help: str, **options: Any) -> Any:  # noqa: A002
 def link(target: str, *, help: str, **options: Any) -> Any:  # noqa: A002
     """The id of an object or device of type TARGET (``iothread``)."""
     return declare(kinds.Link(target), None, help=help, **options)
+
+
+def fixed_field(value: Any) -> Any:
+    """No property: a value that a derived class gives to what is a property elsewhere."""
+    return attrs.field(default=value, init=False)
 
 
 def complete_class(cls: type[Any]) -> None:
@@ -243,6 +267,7 @@ def properties_of(cls: type[Any]) -> Mapping[str, Property]:
             word=spec["word"],
             bit=spec["bit"],
             runtime=spec["runtime"],
+            dynamic=spec["dynamic"],
         )
     setattr(cls, _FOUND, found)
     return found

@@ -307,7 +307,7 @@ def declared_property(owner: Object, declared: Property) -> QomProperty:
             setattr(owner, declared.attribute, None)  # the guard says why not
         owner.set_property(declared.name, kind.from_json(declared.name, given))
 
-    default = None if declared.default is None else kind.to_json(declared.default)
+    default = None if declared.default is None or declared.dynamic else kind.to_json(declared.default)
     return QomProperty(declared.name, kind.type_name, read, write, kind.description, default)
 
 

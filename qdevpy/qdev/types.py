@@ -13,7 +13,7 @@ from qdevpy.qdev.device import Device, Notification
 from qdevpy.qdev.property import Property
 
 
-@attrs.frozen(slots=False, eq=False)
+@attrs.define(slots=False, eq=False)
 class DeviceType:
     """One name that users may write under ``devices:``.
 
@@ -21,6 +21,7 @@ class DeviceType:
     :ivar ioeventfd: notification policy; None where there are no queues
     :ivar provider: distribution that offers it
     :ivar create: makes a device in state CREATED
+    :ivar alias: another name that users may write (QEMU's qdev_alias_table); None: there is none
     """
 
     name: str
@@ -30,6 +31,7 @@ class DeviceType:
     create: Callable[[], Device]
     provider: str = "qdevpy"
     user_creatable: bool = True
+    alias: str | None = None
 
     @cached_property
     def properties(self) -> Mapping[str, Property]:

@@ -12,11 +12,13 @@ Device status (virtio 1.2, 2.1), as the transport moves it::
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from qdevpy.errors import RealizeError
+from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Device, Notification
 from qdevpy.virtio import defs
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 MAX_QUEUES = 1024
 #: warnings about what one device's driver did wrong; a guest that goes on resetting it must not fill our log
 MAX_COMPLAINTS = 10
+NO_MIGRATION = "there is no migration from and to other versions"
 
 
 class VirtIODevice(Device):
@@ -45,6 +48,9 @@ class VirtIODevice(Device):
     :cvar pci_class: class code of the PCI function, 24 bits (``0x010000``)
     :cvar transitional_id: PCI device id of the transitional device, or None where there is none
     :cvar ioeventfd: the notification policy; every device declares it
+    :cvar pci_properties: those of ``class``, ``ioeventfd`` and ``vectors`` that its PCI types offer, in QEMU's order
+    :cvar pci_vectors: default of ``vectors``; 0xFFFFFFFF: what :attr:`vectors_wanted` says
+    :cvar pci_class_choices: the only class codes that ``class`` may choose, any other means ``pci_class``; empty: any
     :ivar status: the device status register
     :ivar features: negotiated features
     :ivar queues: all queues, by index
@@ -52,12 +58,17 @@ class VirtIODevice(Device):
     :ivar vdev: the device as the C core sees it, from realize to unrealize: ISR, INTx, events of I/O threads
     """
 
+    type_name: ClassVar[str] = "virtio-device"
+    abstract: ClassVar[bool] = True
     base_name: ClassVar[str] = ""
     device_id: ClassVar[int] = 0
     pci_class: ClassVar[int] = 0xFF0000
     transitional_id: ClassVar[int | None] = None
     bus_type: ClassVar[str | None] = "virtio-bus"
     ioeventfd: ClassVar[Notification | None] = Notification.ALLOWED
+    pci_properties: ClassVar[Sequence[str]] = ("ioeventfd", "vectors")
+    pci_vectors: ClassVar[int] = 0xFFFFFFFF
+    pci_class_choices: ClassVar[Sequence[int]] = ()
 
     indirect_desc: bool = prop.bit(
         "features", defs.F_RING_INDIRECT_DESC, True, name="indirect_desc", help="offer VIRTIO_F_INDIRECT_DESC"
@@ -67,6 +78,20 @@ class VirtIODevice(Device):
         "features", defs.F_NOTIFY_ON_EMPTY, True, name="notify_on_empty", help="offer VIRTIO_F_NOTIFY_ON_EMPTY (legacy)"
     )
     any_layout: bool = prop.bit("features", defs.F_ANY_LAYOUT, True, name="any_layout", help="offer VIRTIO_F_ANY_LAYOUT (legacy)")
+    iommu_platform: bool = prop.only(
+        kinds.Bit(), False, name="iommu_platform", why="the board has no IOMMU", help="offer VIRTIO_F_ACCESS_PLATFORM"
+    )
+    packed: bool = prop.only(kinds.Bit(), False, why="rings are split rings", help="offer VIRTIO_F_RING_PACKED")
+    queue_reset: bool = prop.bit("features", defs.F_RING_RESET, True, name="queue_reset", help="offer VIRTIO_F_RING_RESET")
+    use_started: bool = prop.only(kinds.Bool(), True, why=NO_MIGRATION, help="migrate whether the device is started")
+    use_disabled_flag: bool = prop.only(kinds.Bool(), True, why=NO_MIGRATION, help="migrate whether the device is disabled")
+    disable_legacy_check: bool = prop.only(
+        kinds.Bool(),
+        False,
+        name="x-disable-legacy-check",
+        why=NO_MIGRATION,
+        help="let any device have legacy registers",
+    )
 
     status: int = attrs.field(default=0, init=False)
     features: int = attrs.field(default=0, init=False)
@@ -109,6 +134,9 @@ class VirtIODevice(Device):
     def handle_output(self, queue: VirtQueue) -> None:
         """Serve QUEUE: called for a kick where the queue has no native handler, with the VM lock held."""
         raise NotImplementedError(f"{type(self).__name__} has queue {queue.index} and no handle_output")
+
+    def forget_queue(self, queue: VirtQueue) -> None:
+        """The driver resets QUEUE alone, which stands still: drop chains of it that are kept. Called before it is reset."""
 
     def native_event(self, bits: int) -> None:
         """A native handler called ``api->event(vdev, bits)``; on the main loop, with the VM lock held."""

@@ -273,9 +273,9 @@ class HostNotifiers:
 
     def give_back(self, queue: VirtQueue) -> None:
         """Queue INDEX is ours again (5)."""
-        notifier = self.of(queue)
-        if not notifier.taken:
+        if not self.is_taken(queue):
             return
+        notifier = self.of(queue)
         notifier.taken = False
         if self.service is not Service.NOTIFIED:
             notifier.deassign(self.transport)

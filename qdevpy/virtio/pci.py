@@ -21,12 +21,14 @@ import attrs
 from qdevpy.accel.base import IoEvent
 from qdevpy.errors import PropertyError, RealizeError
 from qdevpy.pci import config
-from qdevpy.pci.device import PCIDevice
+from qdevpy.pci.device import PCIDevice, express_bit
 from qdevpy.pci.msix import MAX_VECTORS
+from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Notification
 from qdevpy.virtio import defs, pci_legacy, pci_modern
 from qdevpy.virtio.bus import VirtIOBus
+from qdevpy.virtio.device import NO_MIGRATION
 from qdevpy.virtio.host_notifiers import HostNotifiers
 from qdevpy.virtio.pci_bindings import PCIBindings
 from qdevpy.virtio.pci_legacy import LegacyRegisters
@@ -52,6 +54,7 @@ COMMON, ISR, DEVICE, NOTIFY = 0x0000, 0x1000, 0x2000, 0x3000
 NOTIFY_MULTIPLIER = 4
 PAGE = 0x1000
 VENDOR_CAPABILITY = 0x09
+UNSPECIFIED = 0xFFFFFFFF  #: ``vectors``: as many as the device wants
 DISABLE_LEGACY = "leave out the legacy registers; auto: where the device never had any"
 #: why ``ioeventfd`` cannot be set on a device whose class forbids it
 FORBIDDEN = (
@@ -71,20 +74,45 @@ class VirtIOPCI(PCIDevice):
     """
 
     type_name: ClassVar[str] = "virtio-pci"
+    abstract: ClassVar[bool] = True
     vendor_id: ClassVar[int] = defs.PCI_VENDOR
     device_class: ClassVar[type[VirtIODevice]]
 
-    vectors: int | None = prop.uint32(
-        None, maximum=MAX_VECTORS, help="MSI-X vectors; 0: no MSI-X; default: one a queue and one for config changes"
+    bus_master_bug_migration: bool = prop.bit(
+        "flags",
+        0,
+        False,
+        name="virtio-pci-bus-master-bug-migration",
+        help="enable bus mastering of a driver that was saved without it",
     )
-    disable_legacy: str = prop.on_off_auto("auto", help=DISABLE_LEGACY)
-    disable_modern: bool = prop.boolean(False, help="leave out the modern registers")
-    page_per_vq: bool = prop.boolean(False, help="give each queue's notify register a page of its own")
-    modern_pio_notify: bool = prop.boolean(False, help="offer the modern notify register in I/O space, too")
+    migrate_extra: bool = prop.only(kinds.Bit(), True, why=NO_MIGRATION, help="migrate the modern registers, too")
+    modern_pio_notify: bool = prop.bit("flags", 4, False, help="offer the modern notify register in I/O space, too")
+    disable_pcie: bool = prop.bit(
+        "flags", 5, False, name="x-disable-pcie", help="never a PCI Express function; it is none on any bus there is"
+    )
+    page_per_vq: bool = prop.bit("flags", 6, False, help="give each queue's notify register a page of its own")
+    ignore_backend_features: bool = prop.only(
+        kinds.Bool(),
+        False,
+        name="x-ignore-backend-features",
+        why="every device has the modern interface",
+        help="offer the modern interface without VERSION_1",
+    )
+    ats: bool = express_bit("ats", False, "address translation service")
+    ats_page_aligned: bool = express_bit("x-ats-page-aligned", True, "its requests are page aligned")
+    deverr_init: bool = express_bit("x-pcie-deverr-init", True, "device errors can be reported")
+    lnkctl_init: bool = express_bit("x-pcie-lnkctl-init", True, "link control can be written")
+    pm_init: bool = express_bit("x-pcie-pm-init", True, "power management can be written")
+    flr_init: bool = express_bit("x-pcie-flr-init", True, "function level reset")
+    aer: bool = express_bit("aer", False, "advanced error reporting")
     bus_master_workaround: bool = prop.boolean(
         True, name="x-bus-master-workaround", help="serve legacy drivers that set DRIVER_OK before they enable bus mastering"
     )
 
+    vectors: int = attrs.field(default=UNSPECIFIED, init=False)
+    device_class_code: int = attrs.field(default=0, init=False)
+    disable_legacy: str = attrs.field(default="auto", init=False)
+    disable_modern: bool = attrs.field(default=False, init=False)
     device: VirtIODevice = attrs.field(default=None, init=False)
     notifiers: HostNotifiers = attrs.field(default=None, init=False)
     bus_master_excused: bool = attrs.field(default=False, init=False)
@@ -131,6 +159,10 @@ class VirtIOPCI(PCIDevice):
             )
         if not self.has_legacy and self.disable_modern:
             raise RealizeError("disable-legacy and disable-modern are both on; leave one interface", device=self.label)
+        self.disable_legacy = "off" if self.has_legacy else "on"
+        choices = self.device_class.pci_class_choices
+        if choices and self.device_class_code not in choices:
+            self.device_class_code = self.device_class.pci_class >> 8
         super().realize()
 
     def do_realize(self) -> None:
@@ -145,7 +177,7 @@ class VirtIOPCI(PCIDevice):
         bus.plug(device)
         self._set_identity()
         device.vdev.set_intx(self.intx.native)
-        if self.vectors is None:
+        if self.vectors == UNSPECIFIED:
             self.vectors = min(device.vectors_wanted, MAX_VECTORS)
         if self.vectors:
             self.init_msix(self.vectors, MSIX_BAR)
@@ -172,7 +204,7 @@ class VirtIOPCI(PCIDevice):
         transitional = device.transitional_id if self.has_legacy else None
         space.set(config.DEVICE_ID, transitional or defs.PCI_MODERN_BASE + device.device_id, 2)
         space.set(config.REVISION, 0 if transitional else 1, 1)
-        space.set(config.CLASS, device.pci_class, 3)
+        space.set(config.CLASS, self.device_class_code << 8 or device.pci_class, 3)
         space.set(config.SUBSYSTEM_VENDOR_ID, defs.PCI_VENDOR, 2)
         space.set(config.SUBSYSTEM_ID, device.device_id if transitional else 0x1100, 2)
 
@@ -188,7 +220,7 @@ class VirtIOPCI(PCIDevice):
         size = 1 << (NOTIFY + notify_length - 1).bit_length()
         bar = self.register_bar(MODERN_BAR, "mem64", size, on_map=self._map_modern)
         reachable[MODERN_BAR] = Reachable(bar.size, self._read_modern, self._write_modern)
-        self._add_capability(pci_modern.CAP_COMMON, MODERN_BAR, COMMON, 0x38)
+        self._add_capability(pci_modern.CAP_COMMON, MODERN_BAR, COMMON, pci_modern.COMMON_LENGTH)
         self._add_capability(pci_modern.CAP_ISR, MODERN_BAR, ISR, 1)
         self._add_capability(pci_modern.CAP_DEVICE, MODERN_BAR, DEVICE, max(4, len(self.device.get_config())))
         offset = self._add_capability(pci_modern.CAP_NOTIFY, MODERN_BAR, NOTIFY, notify_length, extra=4)
@@ -316,6 +348,14 @@ class VirtIOPCI(PCIDevice):
         """Status 0 or PFN 0: the device first; its ``status_changed`` does the rest (4)."""
         self.device.reset()
 
+    def reset_queue(self, queue: VirtQueue) -> None:
+        """The driver resets one queue (2.6.1): nothing of it is in flight on return; it may be set up again."""
+        self.notifiers.give_back(queue)
+        self.set_queue_vector(queue, defs.NO_VECTOR)
+        queue.stop()
+        self.device.forget_queue(queue)
+        queue.reset()
+
     def status_changed(self, old: int, new: int) -> None:
         """Rules 1, 2 and 4; the device has handled it already."""
         if new & defs.STATUS_DRIVER_OK:
@@ -401,7 +441,9 @@ class VirtIOPCI(PCIDevice):
             self.window.after_write(offset, size)
 
     def config_loaded(self, msix: dict[str, object] | None) -> None:
-        """As :meth:`PCIDevice.config_loaded`."""
+        """As :meth:`PCIDevice.config_loaded`; a driver that was saved without bus mastering may be given it."""
+        if self.bus_master_bug_migration and self.device.status & defs.STATUS_DRIVER:
+            self.config.set(config.COMMAND, self.config.get(config.COMMAND, 2) | config.COMMAND_MASTER, 2)
         super().config_loaded(msix)
         if self.msix is not None:
             self.device.vdev.set_use_msix(self.msix.enabled)

@@ -39,6 +39,8 @@ QUEUE_NOTIFY_OFF = 0x1E
 QUEUE_DESC = 0x20
 QUEUE_DRIVER = 0x28
 QUEUE_DEVICE = 0x30
+QUEUE_RESET = 0x3A  # behind queue_notify_data, which is not offered
+COMMON_LENGTH = 0x3C
 
 #: 64-bit addresses by register: the queue's attribute
 ADDRESSES = {QUEUE_DESC: "desc", QUEUE_DRIVER: "avail", QUEUE_DEVICE: "used"}
@@ -122,7 +124,7 @@ class CommonConfig:
                 return int(queue.enabled)
             case 0x1E:  # QUEUE_NOTIFY_OFF
                 return queue.index
-        return 0
+        return 0  # QUEUE_RESET too: a reset is done when its write returns (4.1.4.3.1)
 
     def write(self, offset: int, value: int, size: int) -> None:
         """A driver's write."""
@@ -178,6 +180,9 @@ class CommonConfig:
             if value & 0xFFFF == 1 and not queue.enabled:
                 queue.enabled = True
                 self.transport.notifiers.queue_enabled(queue)
+        elif offset == QUEUE_RESET:
+            if value & 0xFFFF == 1 and self.transport.device.has_feature(defs.F_RING_RESET):
+                self.transport.reset_queue(queue)
         elif queue.enabled:
             return  # 4.1.5.1.3: size and addresses are fixed by enabling
         elif offset == QUEUE_SIZE:

@@ -15,7 +15,7 @@ import pytest
 from blk_driver import IN, OK, OUT, VERSION_1, BlkRig
 
 import qdevpy_virtio_blk._native as native
-from qdevpy.errors import BackendError, PropertyError, RealizeError
+from qdevpy.errors import BackendError, DeviceError, PropertyError, RealizeError
 from qdevpy_virtio_blk import config
 from qdevpy_virtio_blk.device import VirtIOBlock
 from qdevpy_virtio_blk.plugin import qdevpy_devices
@@ -254,9 +254,9 @@ def test_statistics_of_an_unrealized_device_are_empty() -> None:
     [
         ({"serial": "x" * 21}, "longer than 20 bytes"),
         ({"queue_size": 100}, "queue-size 100 is not a power of two"),
-        ({"logical_block_size": 1000}, "logical_block_size 1000: expected a power of two from 512 to 2M"),
-        ({"logical_block_size": 256}, "logical_block_size 256: expected a power of two"),
-        ({"physical_block_size": "4M"}, "physical_block_size 4194304: expected a power of two"),
+        ({"logical_block_size": 1000}, "'logical_block_size': '1000': expected a power of two from 512 to 2M"),
+        ({"logical_block_size": 256}, "'logical_block_size': '256': expected a power of two"),
+        ({"physical_block_size": "4M"}, "'physical_block_size': '4M': expected a power of two"),
         ({"logical_block_size": 4096, "physical_block_size": 512}, "physical_block_size 512 is less than logical_block_size"),
         ({"logical_block_size": 4096, "min_io_size": 512}, "min_io_size 512: expected a multiple of logical_block_size 4096"),
         ({"min_io_size": 65536 * 512}, "min_io_size 33554432: expected .* at most 33553920"),
@@ -265,7 +265,7 @@ def test_statistics_of_an_unrealized_device_are_empty() -> None:
     ],
 )
 def test_property_that_does_not_fit_is_named(image: Path, properties: dict[str, Any], message: str) -> None:
-    with pytest.raises(RealizeError, match=message):
+    with pytest.raises(DeviceError, match=message):
         BlkRig(image, **properties)
 
 

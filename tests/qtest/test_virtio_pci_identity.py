@@ -27,9 +27,11 @@ def test_class_without_a_legacy_past_has_no_transitional_type():
     assert list(types_of(ModernOnlyDevice)) == ["young-pci", "young-pci-non-transitional"]
 
 
-def test_each_type_shows_its_own_default_of_disable_legacy():
-    shown = {name: kind.properties["disable-legacy"].default for name, kind in types_of(NullDevice).items()}
-    assert list(shown.values()) == ["auto", "off", "on"]
+def test_only_the_plain_type_lets_the_user_choose_interfaces():
+    types = types_of(NullDevice).values()
+    assert [kind.create().disable_legacy for kind in types] == ["auto", "off", "on"]
+    assert ["disable-legacy" in kind.properties for kind in types] == [True, False, False]
+    assert ["disable-modern" in kind.properties for kind in types] == [True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_features_accepted_are_the_devices(driver):
     assert driver.device.log[-2] == ("features", BIT_5 | BIT_55 | VERSION_1)
 
 
-@pytest.mark.parametrize("bit", [6, 24, 27, 33, 40, 63])
+@pytest.mark.parametrize("bit", [6, 24, 27, 33, 34, 63])
 def test_feature_that_is_not_offered_is_refused(driver, bit):
     assert not driver.negotiate(VERSION_1 | 1 << bit)
     assert driver.device.features == 0
@@ -128,6 +128,38 @@ def test_enabled_queue_keeps_size_and_addresses(driver):
         driver.write(offset, 0, 4)
     assert [driver.read(offset, 4) for offset in range(0x20, 0x38, 4)] == before
     assert (driver.read(pci_modern.QUEUE_SIZE, 2), driver.read(pci_modern.QUEUE_ENABLE, 2)) == (64, 1)
+    assert driver.queues[1].request([b"ping"], [4])[1] == b"gnip"
+
+
+RING_RESET = 1 << defs.F_RING_RESET
+
+
+def start_three_queues(driver, features):
+    driver.negotiate(features)
+    driver.queues = [driver.setup_queue(index, 4) for index in range(3)]
+    driver.set_status(READY | FEATURES_OK | defs.STATUS_DRIVER_OK)
+
+
+def test_queue_that_is_reset_alone_can_be_set_up_again(driver):
+    start_three_queues(driver, VERSION_1 | RING_RESET)
+    assert driver.queues[1].request([b"ping"], [4])[1] == b"gnip"
+    select(driver, 1)
+    driver.write(pci_modern.QUEUE_RESET, 1, 2)
+    assert [driver.read(offset, 2) for offset in (pci_modern.QUEUE_RESET, pci_modern.QUEUE_ENABLE)] == [0, 0]
+    assert driver.read(pci_modern.QUEUE_SIZE, 2) == 64
+    assert driver.queues[2].request([b"other"], [5])[1] == b"rehto"
+
+    again = driver.setup_queue(1, 8)
+    for _ in range(10):
+        assert again.request([b"ping"], [4])[1] == b"gnip"
+    assert driver.status & defs.STATUS_DRIVER_OK
+
+
+def test_queue_reset_is_ignored_where_it_was_not_negotiated(driver):
+    start_three_queues(driver, VERSION_1)
+    select(driver, 1)
+    driver.write(pci_modern.QUEUE_RESET, 1, 2)
+    assert driver.read(pci_modern.QUEUE_ENABLE, 2) == 1
     assert driver.queues[1].request([b"ping"], [4])[1] == b"gnip"
 
 

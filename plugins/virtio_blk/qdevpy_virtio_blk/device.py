@@ -6,11 +6,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from qdevpy.errors import RealizeError
+from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Notification
 from qdevpy.virtio import defs
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AUTO_QUEUES = 0xFFFF
+ERRORS = "the driver is told of every failed request"
+LOGICAL = "firmware is not told of a geometry"
 AUTO_GRANULARITY = 0xFFFFFFFF
 MAX_SECTORS = 0x7FFFFFFF // SECTOR  #: of one discard or write-zeroes, as QEMU's
-MAX_BLOCK_SIZE = 2 << 20
 
 #: what csrc/blk.h counts, in the order of ``enum blk_op``
 OPERATIONS = ("read", "write", "flush", "discard", "write-zeroes")
@@ -43,32 +46,64 @@ class VirtIOBlock(VirtIODevice):
     transitional_id: ClassVar[int | None] = 0x1001
     pci_class: ClassVar[int] = 0x010000
     ioeventfd: ClassVar[Notification | None] = Notification.ALLOWED
+    pci_properties: ClassVar[Sequence[str]] = ("class", "ioeventfd", "vectors")
 
     drive: Drive | None = prop.drive(help="the drive that holds the disk's contents")
-    serial: str | None = prop.string(help="serial number, at most 20 bytes")
-    bootindex: int = prop.int32(-1, minimum=-1, help="place in the firmware's boot order; -1: none")
-    num_queues: int = prop.uint16(AUTO_QUEUES, minimum=1, help="request queues; 65535: one a vCPU")
-    queue_size: int = prop.uint16(256, minimum=4, maximum=1024, help="entries of each queue, a power of two")
-    seg_max_adjust: bool = prop.boolean(True, help="seg_max is queue-size less 2; off: 126")
-    request_merging: bool = prop.boolean(True, help="accepted, without effect: the host's block layer merges what is adjacent")
-    config_wce: bool = prop.bit("features", config.F_CONFIG_WCE, True, help="the driver may switch the write cache")
-    write_cache: str = prop.on_off_auto(help="volatile write cache: writes may complete before they are on stable storage")
-    discard: bool = prop.bit("features", config.F_DISCARD, True, help="offer VIRTIO_BLK_F_DISCARD")
-    write_zeroes: bool = prop.bit("features", config.F_WRITE_ZEROES, True, help="offer VIRTIO_BLK_F_WRITE_ZEROES")
-    max_discard_sectors: int = prop.uint32(MAX_SECTORS, minimum=1, maximum=MAX_SECTORS, help="sectors of one discard")
-    max_write_zeroes_sectors: int = prop.uint32(MAX_SECTORS, minimum=1, maximum=MAX_SECTORS, help="sectors of one write-zeroes")
-    logical_block_size: int = prop.size(0, name="logical_block_size", help="bytes; a power of two from 512 to 2M; 0: 512")
-    physical_block_size: int = prop.size(0, name="physical_block_size", help="bytes; 0: the logical block size")
+    backend_defaults: str = prop.only(
+        kinds.OnOffAuto(),
+        "auto",
+        "off",
+        name="backend_defaults",
+        why="drives have no sizes of their own that could be taken over",
+        help="take sizes that are not given from the drive",
+    )
+    logical_block_size: int = prop.blocksize(name="logical_block_size", help="bytes; 0: 512")
+    physical_block_size: int = prop.blocksize(name="physical_block_size", help="bytes; 0: the logical block size")
     min_io_size: int = prop.size(0, name="min_io_size", help="bytes of the smallest request without penalty; 0: none")
     opt_io_size: int = prop.size(0, name="opt_io_size", help="bytes of the best request; 0: none")
     discard_granularity: int = prop.size(
         AUTO_GRANULARITY, name="discard_granularity", help="bytes; 4294967295: the logical block size"
     )
+    write_cache: str = prop.on_off_auto(help="volatile write cache: writes may complete before they are on stable storage")
+    share_rw: bool = prop.boolean(name="share-rw", help="others may write to the image meanwhile")
+    account_invalid: str = prop.only(
+        kinds.OnOffAuto(), "auto", "on", why="they are always counted", help="count requests that make no sense in statistics"
+    )
+    account_failed: str = prop.only(
+        kinds.OnOffAuto(), "auto", "on", why="they are always counted", help="count requests that the host fails in statistics"
+    )
+    rerror: str = prop.only(kinds.OnError(), "auto", "report", why=ERRORS, help="what to do when the host fails a read")
+    werror: str = prop.only(kinds.OnError(), "auto", "report", why=ERRORS, help="what to do when the host fails a write")
     cyls: int = prop.uint32(0, maximum=65535, help="cylinders to report; 0: guess all three")
     heads: int = prop.uint32(0, maximum=255, help="heads to report")
     secs: int = prop.uint32(0, maximum=255, help="sectors a track to report")
-    share_rw: bool = prop.boolean(name="share-rw", help="others may write to the image meanwhile")
+    lcyls: int = prop.only(kinds.Integer("uint32", 0, 0xFFFFFFFF), 0, why=LOGICAL, help="cylinders that firmware reports")
+    lheads: int = prop.only(kinds.Integer("uint32", 0, 0xFFFFFFFF), 0, why=LOGICAL, help="heads that firmware reports")
+    lsecs: int = prop.only(kinds.Integer("uint32", 0, 0xFFFFFFFF), 0, why=LOGICAL, help="sectors a track that firmware reports")
+    serial: str | None = prop.string(help="serial number, at most 20 bytes")
+    config_wce: bool = prop.bit("features", config.F_CONFIG_WCE, True, help="the driver may switch the write cache")
+    scsi: bool = prop.only(
+        kinds.Bit(), False, why="SCSI commands are no longer part of virtio-blk", help="pass SCSI commands to the host"
+    )
+    request_merging: bool = prop.bit(
+        "merging",
+        0,
+        True,
+        help="adjacent requests may be merged; the host's block layer does it, nobody else",
+    )
+    num_queues: int = prop.uint16(AUTO_QUEUES, minimum=1, help="request queues; 65535: one a vCPU")
+    queue_size: int = prop.uint16(256, minimum=4, maximum=1024, help="entries of each queue, a power of two")
+    seg_max_adjust: bool = prop.boolean(True, help="seg_max is queue-size less 2; off: 126")
+    discard: bool = prop.bit("features", config.F_DISCARD, True, help="offer VIRTIO_BLK_F_DISCARD")
+    report_discard_granularity: bool = prop.boolean(True, help="tell the driver; off: it is told the logical block size")
+    write_zeroes: bool = prop.bit("features", config.F_WRITE_ZEROES, True, help="offer VIRTIO_BLK_F_WRITE_ZEROES")
+    max_discard_sectors: int = prop.uint32(MAX_SECTORS, minimum=1, maximum=MAX_SECTORS, help="sectors of one discard")
+    max_write_zeroes_sectors: int = prop.uint32(MAX_SECTORS, minimum=1, maximum=MAX_SECTORS, help="sectors of one write-zeroes")
+    flush_with_config_wce: bool = prop.boolean(
+        True, name="x-enable-wce-if-config-wce", help="offer FLUSH where the driver may switch the write cache, though it is off"
+    )
     iothread: IOThread | None = prop.link("iothread", help="the thread that serves the queues")
+    bootindex: int = prop.int32(-1, minimum=-1, dynamic=True, help="place in the firmware's boot order; -1: none")
 
     _native: Any = attrs.field(default=None, init=False)
     _disk: Any = attrs.field(default=None, init=False)
@@ -92,8 +127,11 @@ class VirtIOBlock(VirtIODevice):
         self.cleanup.callback(drive.release)
         drive.resized = self.resize
         self._disk = self._make_disk(drive)
-        count = getattr(self.machine, "cpus", 1) if self.num_queues == AUTO_QUEUES else self.num_queues
-        for _ in range(count):
+        if not self.cyls:
+            self.cyls, self.heads, self.secs = Geometry.guess(self._disk.sectors)
+        if self.num_queues == AUTO_QUEUES:
+            self.num_queues = getattr(self.machine, "cpus", 1) or 1
+        for _ in range(self.num_queues):
             self._add_request_queue()
 
     def do_unrealize(self) -> None:
@@ -137,7 +175,7 @@ class VirtIOBlock(VirtIODevice):
                 "null": drive.is_null,
                 "read_zeroes": drive.read_zeroes,
                 "offset": drive.offset,
-                "block_size": self._block_size,
+                "block_size": self.logical_block_size,
                 "mem_align": drive.request_alignment,
                 "max_discard": self.max_discard_sectors,
                 "max_zeroes": self.max_write_zeroes_sectors,
@@ -161,12 +199,18 @@ class VirtIOBlock(VirtIODevice):
         return self.drive
 
     def _check_sizes(self, drive: Drive) -> None:
-        logical, physical = self._block_size, self._physical_block_size
-        for name, value in (("logical_block_size", logical), ("physical_block_size", physical)):
-            if value & (value - 1) or not SECTOR <= value <= MAX_BLOCK_SIZE:
-                raise RealizeError(f"{name} {value}: expected a power of two from 512 to 2M", device=self.label)
+        """Sizes that were not given get their values; those that do not go together are refused."""
+        if not self.logical_block_size:
+            self.logical_block_size = SECTOR
+        if not self.physical_block_size:
+            self.physical_block_size = self.logical_block_size
+        logical, physical = self.logical_block_size, self.physical_block_size
         if physical < logical:
             raise RealizeError(f"physical_block_size {physical} is less than logical_block_size {logical}", device=self.label)
+        if any((self.cyls, self.heads, self.secs)) and not all((self.cyls, self.heads, self.secs)):
+            raise RealizeError(
+                f"cyls {self.cyls}, heads {self.heads}, secs {self.secs}: give all three, from 1 up, or none", device=self.label
+            )
         for name, value in (
             ("min_io_size", self.min_io_size),
             ("opt_io_size", self.opt_io_size),
@@ -196,33 +240,29 @@ class VirtIOBlock(VirtIODevice):
     # -- what the driver sees
 
     @property
-    def _block_size(self) -> int:
-        return self.logical_block_size or SECTOR
-
-    @property
-    def _physical_block_size(self) -> int:
-        return self.physical_block_size or self._block_size
-
-    @property
     def _granularity(self) -> int:
-        return self._block_size if self.discard_granularity == AUTO_GRANULARITY else self.discard_granularity
+        return self.logical_block_size if self.discard_granularity == AUTO_GRANULARITY else self.discard_granularity
+
+    @property
+    def _reported_granularity(self) -> int:
+        return self._granularity if self.report_discard_granularity else self.logical_block_size
 
     def _capacity(self, drive: Drive) -> int:
         """Sectors, in whole logical blocks; a last incomplete sector counts, its rest reads as zeros."""
         sectors = (drive.size + SECTOR - 1) // SECTOR
-        return sectors - sectors % (self._block_size // SECTOR)
+        return sectors - sectors % (self.logical_block_size // SECTOR)
 
     @property
     def _geometry(self) -> Geometry:
-        if self.cyls or self.heads or self.secs:
-            return Geometry(self.cyls, self.heads, self.secs)
-        return Geometry.guess(self._disk.sectors)
+        """As the driver is told; a track has whole blocks, where the disk does not have the geometry's size."""
+        odd = self._disk.sectors * SECTOR // self.heads // self.secs % self.logical_block_size
+        return Geometry(self.cyls, self.heads, self.secs & ~(self.logical_block_size // SECTOR - 1) if odd else self.secs)
 
     def host_features(self) -> int:
         """Those of the properties, and what follows from the drive."""
         features = super().host_features()
         on = [config.F_SEG_MAX, config.F_GEOMETRY, config.F_BLK_SIZE, config.F_TOPOLOGY]
-        if self.write_cache != "off" or self.config_wce:
+        if self.write_cache != "off" or (self.config_wce and self.flush_with_config_wce):
             on.append(config.F_FLUSH)
         if len(self.queues) > 1:
             on.append(config.F_MQ)
@@ -242,14 +282,15 @@ class VirtIOBlock(VirtIODevice):
             capacity=self._disk.sectors,
             seg_max=self.queue_size - 2 if self.seg_max_adjust else 126,
             geometry=self._geometry,
-            block_size=self._block_size,
-            physical_block_size=self._physical_block_size,
+            block_size=self.logical_block_size,
+            physical_block_size=self.physical_block_size,
             min_io_size=self.min_io_size,
             opt_io_size=self.opt_io_size,
             writeback=not self._disk.write_through,
             num_queues=len(self.queues),
             max_discard_sectors=self.max_discard_sectors,
-            discard_sector_alignment=self._granularity // SECTOR,
+            discard_sector_alignment=(self._granularity if self.report_discard_granularity else self.logical_block_size)
+            // SECTOR,
             max_write_zeroes_sectors=self.max_write_zeroes_sectors,
             write_zeroes_may_unmap=bool(self._disk.unmap),
         ).pack()

@@ -14,6 +14,7 @@ import itertools
 import logging
 import struct
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -59,6 +60,10 @@ class VirtIOSerial(VirtIODevice):
     pci_class: ClassVar[int] = 0x078000
     transitional_id: ClassVar[int | None] = 0x1003
     ioeventfd: ClassVar[Notification | None] = Notification.FORBIDDEN
+    pci_properties: ClassVar[Sequence[str]] = ("ioeventfd", "vectors", "class")
+    pci_vectors: ClassVar[int] = 2
+    #: class code 0x0780; the two others are of devices of QEMU 0.10 and qemu-kvm
+    pci_class_choices: ClassVar[Sequence[int]] = (0x0780, 0x0380, 0x00FF)
     offers_bus: ClassVar[str | None] = VirtIOSerialBus.bus_type
 
     max_ports: int = prop.uint32(31, name="max_ports", minimum=1, maximum=MAX_PORTS, help="ports, 0 to one less")
@@ -108,8 +113,8 @@ class VirtIOSerial(VirtIODevice):
 
     @property
     def vectors_wanted(self) -> int:
-        """One for config changes and one for all queues, as QEMU."""
-        return 2
+        """One for config changes and one a port, as QEMU (for machines older than the default of two)."""
+        return self.max_ports + 1
 
     def host_features(self) -> int:
         """MULTIPORT where there can be more than one port."""
@@ -160,6 +165,12 @@ class VirtIOSerial(VirtIODevice):
                 port.serve_output()
             else:
                 port.serve_input()
+
+    def forget_queue(self, queue: VirtQueue) -> None:
+        """A port may keep a chain that its chardev has no room for."""
+        port = self.bus.port(port_of_queue(queue.index)[0])
+        if queue.index not in (CONTROL_IN, CONTROL_OUT) and port is not None:
+            port.forget_chain(queue)
 
     # -- for ports
 

@@ -44,13 +44,15 @@ class SerialPort(Device):
     :ivar host_connected: somebody on the host has it open
     """
 
+    type_name: ClassVar[str] = "virtio-serial-port"
+    abstract: ClassVar[bool] = True
     bus_type: ClassVar[str | None] = VirtIOSerialBus.bus_type
     is_console: ClassVar[bool] = False
 
-    chardev: Chardev | None = prop.chardev(help="where its bytes go and come from; none: output is discarded")
     nr: int = prop.uint32(ANY_NUMBER, help="its number on the bus; 4294967295: the next free one")
     port_name: str | None = prop.string(name="name", help="what the guest finds it by: /dev/virtio-ports/NAME")
 
+    chardev: Chardev | None = attrs.field(default=None, init=False)
     serial: VirtIOSerial = attrs.field(default=None, init=False)
     is_ready: bool = attrs.field(default=False, init=False)
     guest_connected: bool = attrs.field(default=False, init=False)
@@ -106,6 +108,12 @@ class SerialPort(Device):
         if self.chardev is not None:
             self.chardev.on_writable(None)
         self.set_guest_connected(False)
+
+    def forget_chain(self, queue: VirtQueue) -> None:
+        """The driver resets a queue of ours: what of it is in hand is gone; input stays for buffers to come."""
+        if queue is self._out:
+            self._chain = None
+            self._parts.clear()
 
     def set_guest_connected(self, connected: bool) -> None:
         """The guest opened or closed the port. Input that it has not got by then is lost, as in QEMU."""
@@ -233,16 +241,18 @@ class SerialPort(Device):
             self.serve_output()
 
 
-class VirtConsole(SerialPort):
-    """A console: ``/dev/hvc0`` in Linux."""
-
-    type_name: ClassVar[str] = "virtconsole"
-    description: ClassVar[str] = "console on a virtio serial controller"
-    is_console: ClassVar[bool] = True
-
-
 class VirtSerialPort(SerialPort):
     """A serial port with a name: ``/dev/vport0p1`` and ``/dev/virtio-ports/NAME`` in Linux."""
 
     type_name: ClassVar[str] = "virtserialport"
     description: ClassVar[str] = "named port on a virtio serial controller"
+
+    chardev: Chardev | None = prop.chardev(help="where its bytes go and come from; none: output is discarded")
+
+
+class VirtConsole(VirtSerialPort):
+    """A console: ``/dev/hvc0`` in Linux."""
+
+    type_name: ClassVar[str] = "virtconsole"
+    description: ClassVar[str] = "console on a virtio serial controller"
+    is_console: ClassVar[bool] = True

@@ -12,6 +12,8 @@ import attrs
 
 from qdevpy.backend.netdev import NetDev, Offload, Port
 from qdevpy.errors import BackendError, PropertyError, RealizeError
+from qdevpy.pci.device import NO_FAILOVER
+from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Notification
 from qdevpy.virtio import defs
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CTRL_QUEUE_SIZE = 64  # as QEMU's
+NO_HASH = "the device does not compute hashes"
+NO_RSC = "received segments are put together by the host's tap only (guest_tso4, guest_tso6)"
+NO_TIMER = "frames are sent when the driver kicks, never by a timer"
+NO_VHOST = "there is no vhost that would have to know"
+NO_BURST = "a kick sends all there is, fairly between queues"
 COUNTERS = ("frames", "bytes", "link_down", "filtered", "too_long", "too_short", "host_error")
 
 
@@ -46,26 +53,14 @@ class VirtIONet(VirtIODevice):
     transitional_id: ClassVar[int | None] = 0x1000
     ioeventfd: ClassVar[Notification | None] = Notification.ALLOWED
 
-    netdev: NetDev | None = prop.netdev(help="where frames go to and come from; none: nowhere")
-    mac: bytes | None = prop.macaddr(help="address; default: the next of 52:54:00:12:34:56 and up")
-    iothread: IOThread | None = prop.link("iothread", help="thread that serves the queues; default: one for all devices")
-    rx_queue_size: int = prop.uint16(256, minimum=256, maximum=1024, name="rx_queue_size", help="entries, a power of two")
-    tx_queue_size: int = prop.uint16(256, minimum=256, maximum=1024, name="tx_queue_size", help="entries, a power of two")
-    host_mtu: int = prop.uint16(0, name="host_mtu", help="MTU to tell the driver; 0: none")
-    speed: int = prop.int32(-1, minimum=-1, help="link speed to tell the driver, in Mbit/s; -1: none")
-    duplex: str | None = prop.string(help="duplex to tell the driver: half or full")
-    tx: str | None = prop.string(help="timer or bh; accepted for QEMU's sake, without effect")
-
     csum: bool = _feature(n.F_CSUM, True, "csum", "host completes checksums (tap)")
     guest_csum: bool = _feature(n.F_GUEST_CSUM, True, "guest_csum", "driver may get incomplete checksums (tap)")
-    ctrl_guest_offloads: bool = _feature(
-        n.F_CTRL_GUEST_OFFLOADS, True, "ctrl_guest_offloads", "driver may change its offloads while running (tap)"
-    )
     gso: bool = _feature(n.F_GSO, True, "gso", "legacy: host segments everything (tap)")
     guest_tso4: bool = _feature(n.F_GUEST_TSO4, True, "guest_tso4", "driver may get TCP over IPv4 unsegmented (tap)")
     guest_tso6: bool = _feature(n.F_GUEST_TSO6, True, "guest_tso6", "driver may get TCP over IPv6 unsegmented (tap)")
     guest_ecn: bool = _feature(n.F_GUEST_ECN, True, "guest_ecn", "the same with ECN (tap)")
     guest_ufo: bool = _feature(n.F_GUEST_UFO, True, "guest_ufo", "driver may get UDP unfragmented (tap)")
+    guest_announce: bool = _feature(n.F_GUEST_ANNOUNCE, True, "guest_announce", "driver announces itself when asked")
     host_tso4: bool = _feature(n.F_HOST_TSO4, True, "host_tso4", "host segments TCP over IPv4 (tap)")
     host_tso6: bool = _feature(n.F_HOST_TSO6, True, "host_tso6", "host segments TCP over IPv6 (tap)")
     host_ecn: bool = _feature(n.F_HOST_ECN, True, "host_ecn", "the same with ECN (tap)")
@@ -76,9 +71,43 @@ class VirtIONet(VirtIODevice):
     ctrl_rx: bool = _feature(n.F_CTRL_RX, True, "ctrl_rx", "receive filter")
     ctrl_vlan: bool = _feature(n.F_CTRL_VLAN, True, "ctrl_vlan", "VLAN filter")
     ctrl_rx_extra: bool = _feature(n.F_CTRL_RX_EXTRA, True, "ctrl_rx_extra", "further receive modes")
-    guest_announce: bool = _feature(n.F_GUEST_ANNOUNCE, True, "guest_announce", "driver announces itself when asked")
-    mq: bool = _feature(n.F_MQ, False, "mq", "several queue pairs, as many as the netdev has queues")
     ctrl_mac_addr: bool = _feature(n.F_CTRL_MAC_ADDR, True, "ctrl_mac_addr", "driver may set the address by command")
+    ctrl_guest_offloads: bool = _feature(
+        n.F_CTRL_GUEST_OFFLOADS, True, "ctrl_guest_offloads", "driver may change its offloads while running (tap)"
+    )
+    mq: bool = _feature(n.F_MQ, False, "mq", "several queue pairs, as many as the netdev has queues")
+    rss: bool = prop.only(kinds.Bit(), False, why=NO_HASH, help="spread received frames over queues by a hash")
+    hash: bool = prop.only(kinds.Bit(), False, why=NO_HASH, help="tell the driver each frame's hash")
+    guest_rsc_ext: bool = prop.only(
+        kinds.Bit(), False, name="guest_rsc_ext", why=NO_RSC, help="put received TCP segments together for Windows"
+    )
+    rsc_interval: int = prop.only(
+        kinds.Integer("uint32", 0, 0xFFFFFFFF), 300000, name="rsc_interval", why=NO_RSC, help="how long to wait for more, in ns"
+    )
+    mac: bytes | None = prop.macaddr(help="address; default: the next of 52:54:00:12:34:56 and up")
+    netdev: NetDev | None = prop.netdev(help="where frames go to and come from; none: nowhere")
+    txtimer: int = prop.only(
+        kinds.Integer("uint32", 0, 0xFFFFFFFF), 150000, name="x-txtimer", why=NO_TIMER, help="how long to wait for more, in ns"
+    )
+    txburst: int = prop.only(
+        kinds.Integer("int32", -(1 << 31), (1 << 31) - 1), 256, name="x-txburst", why=NO_BURST, help="frames that one kick sends"
+    )
+    tx: str | None = prop.only(kinds.Str(), None, "bh", why=NO_TIMER, help="when to send what the driver kicked for: bh, at once")
+    rx_queue_size: int = prop.uint16(256, minimum=256, maximum=1024, name="rx_queue_size", help="entries, a power of two")
+    tx_queue_size: int = prop.uint16(256, minimum=256, maximum=1024, name="tx_queue_size", help="entries, a power of two")
+    host_mtu: int = prop.uint16(0, name="host_mtu", help="MTU to tell the driver; 0: none")
+    mtu_bypass_backend: bool = prop.only(
+        kinds.Bool(),
+        True,
+        name="x-mtu-bypass-backend",
+        why="there is no vhost that would have to know",
+        help="the MTU is ours to tell",
+    )
+    speed: int = prop.int32(-1, minimum=-1, help="link speed to tell the driver, in Mbit/s; -1: none")
+    duplex: str | None = prop.string(help="duplex to tell the driver: half or full")
+    failover: bool = prop.only(kinds.Bool(), False, why=NO_FAILOVER, help="stand in for another card during migration")
+    iothread: IOThread | None = prop.link("iothread", help="thread that serves the queues; default: one for all devices")
+    bootindex: int = prop.int32(-1, minimum=-1, dynamic=True, help="place in the firmware's boot order; -1: none")
 
     filter: ReceiveFilter = attrs.field(default=None, init=False)
     #: queue pairs that exist, and those that the driver uses
@@ -134,8 +163,6 @@ class VirtIONet(VirtIODevice):
             refuse("mac", "is a multicast address; the first byte of a card's own address is even")
         if self.duplex not in (None, "half", "full"):
             refuse("duplex", f"'{self.duplex}': expected half or full")
-        if self.tx not in (None, "timer", "bh"):
-            refuse("tx", f"'{self.tx}': expected timer or bh")
         if self.host_mtu and self.host_mtu < 68:
             refuse("host_mtu", f"'{self.host_mtu}': expected 68 or more (5.1.4.1), or 0")
 

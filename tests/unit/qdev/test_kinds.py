@@ -65,7 +65,6 @@ REFUSED = [
     (UINT8, "256", "out of range, expected a whole number from 0 to 255"),
     (UINT8, "-1", "out of range"),
     (UINT8, "ten", "expected a whole number"),
-    (UINT8, "007", "expected a whole number"),
     (UINT8, True, "expected a whole number"),
     (UINT8, 1.0, "expected a whole number"),
     (kinds.Hex32(), "0x100000000", "out of range"),
