@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from qdevpy.vm.board import Board
 
 MONITOR_KEYS = ("chardev", "mode", "pretty")
-RUN_KEYS = ("paused", "reboot", "shutdown", "panic")
+RUN_KEYS = ("paused", "reboot", "shutdown", "panic", "preconfig")
 QTEST_KEYS = ("chardev", "log")
 RTC_KEYS = ("base", "clock", "driftfix")
 TOPOLOGY_KEYS = ("sockets", "dies", "cores", "threads")
@@ -174,6 +174,7 @@ def _run(reader: Reader, root: Map) -> RunDefinition:
         reboot=_parsed(reader, node, "reboot", Bool(), "run: ", True),
         shutdown=_parsed(reader, node, "shutdown", Bool(), "run: ", True),
         panic=_parsed(reader, node, "panic", PANIC_ACTIONS, "run: ", "shutdown"),
+        preconfig=_parsed(reader, node, "preconfig", Bool(), "run: ", False),
     )
 
 

@@ -258,6 +258,11 @@ def paused(draft: Draft, text: str) -> None:
     draft.put("on", "run", "paused")
 
 
+def preconfig(draft: Draft, text: str) -> None:
+    """``-preconfig``."""
+    draft.put("on", "run", "preconfig")
+
+
 def no_reboot(draft: Draft, text: str) -> None:
     """``-no-reboot``."""
     draft.put("off", "run", "reboot")

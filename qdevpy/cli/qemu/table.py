@@ -116,6 +116,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     ),
     "Running": (
         Option("S", "", "wait for a monitor's 'cont' before the first instruction", machine.paused),
+        Option("preconfig", "", "wait for QMP's 'x-exit-preconfig'; until then few commands are there", machine.preconfig),
         Option("no-reboot", "", "a reset ends the machine", machine.no_reboot),
         Option("no-shutdown", "", "power-off leaves the machine standing", machine.no_shutdown),
         Option(
@@ -159,7 +160,6 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         _refused("trace", "OPTIONS", "there are no trace points; use -d"),
         _refused("watchdog-action", "ACTION", "there are no watchdogs; remove it"),
         _refused("plugin", "OPTIONS", "plugins of TCG have nothing to look into here; remove it"),
-        _refused("preconfig", "", "the machine is built from the command line alone; remove it"),
         _refused("chroot", "FOLDER", "start the program in the folder that it is to see"),
         _refused("runas", "USER", "start the program as the user that it is to be"),
     ),
