@@ -16,8 +16,13 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     import gc
 
     # Start-up makes objects that stay, and no garbage: looking for some takes a tenth of its time.
-    # A machine that runs has it back (qdevpy.cli.boot); the other commands are over soon.
+    # A machine that runs has it back (qdevpy.vm.run); the other commands are over soon.
     gc.disable()
-    from qdevpy.cli.app import run
+    from qdevpy.cli.plain import run_plain
 
-    sys.exit(run(args))
+    status = run_plain(sys.argv[1:] if args is None else args)
+    if status is None:
+        from qdevpy.cli.app import run
+
+        status = run(args)
+    sys.exit(status)

@@ -7,18 +7,14 @@ purpose, printed without a traceback; 2 for wrong usage; 130 after Ctrl-C.
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
 
 import click
 
 from qdevpy import __version__
-from qdevpy.cli.log_limit import RateLimit
-from qdevpy.errors import DefinitionError, LocatedError, QdevpyError, did_you_mean
+from qdevpy.cli.process import run_guarded, set_log_level
+from qdevpy.errors import did_you_mean
 
 #: command -> ``module:object``; imported when it is run, because start-up counts
 COMMANDS = {
@@ -59,20 +55,6 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def set_log_level(verbose: bool, debug: bool) -> None:
-    """Messages on stderr: warnings; with VERBOSE what happens; with DEBUG everything.
-
-    One place in the program gets a limited number of lines, but for DEBUG.
-    """
-    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
-    root = logging.getLogger()
-    if not root.handlers:
-        logging.basicConfig(format="qdevpy: %(name)s: %(message)s" if debug else "qdevpy: %(message)s")
-        if not debug:
-            root.handlers[0].addFilter(RateLimit())
-    root.setLevel(min(root.level, level))  # the program's options and the command's add up
-
-
 EPILOG = """Shell completion: eval "$(_QDEVPY_COMPLETE=bash_source qdevpy)", or zsh_source, or fish_source."""
 
 
@@ -87,35 +69,19 @@ def group(ctx: click.Context, verbose: bool, debug: bool) -> None:
     set_log_level(verbose, debug)
 
 
-def open_missing_streams() -> None:
-    """Have descriptors 0, 1 and 2 be something: whoever closed one would else find a device's file there."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
-
-
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line.
 
     :returns: the exit status
     """
-    open_missing_streams()
-    try:
-        status: Any = group.main(args, prog_name="qdevpy", standalone_mode=False)
-        sys.stdout.flush()
-    except QdevpyError as error:
-        # problems in a definition begin with their place, as a compiler's do
-        placed = isinstance(error, DefinitionError | LocatedError)
-        print(error if placed else f"qdevpy: error: {error}", file=sys.stderr)
-        logging.getLogger(__name__).debug("where it was raised:", exc_info=True)
-        return 1
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return 130
-    except BrokenPipeError:
-        # the reader has seen enough (``qdevpy devices | head``); keep the interpreter from flushing into the pipe again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return status if isinstance(status, int) else 0
+
+    def command() -> object:
+        try:
+            return group.main(args, prog_name="qdevpy", standalone_mode=False)
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except click.Abort:
+            return 130
+
+    return run_guarded(command)

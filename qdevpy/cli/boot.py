@@ -3,27 +3,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from qdevpy.definition.cache import parse_cached
-from qdevpy.definition.load import load_definition
-from qdevpy.definition.source import Override
-from qdevpy.errors import UnknownNameError, did_you_mean
+from qdevpy.cli.machines import DEFAULT_MACHINE, boot_machine, find_machine, read_machine, warn_of_broken
 from qdevpy.plugin.manager import load_plugins
 
-if TYPE_CHECKING:
-    from qdevpy.definition.model import MachineDefinition
-    from qdevpy.plugin.registry import Registry
-
 F = TypeVar("F", bound=Callable[..., Any])
-
-#: what runs without a MACHINE
-DEFAULT_MACHINE = "demo"
 
 
 def definition_options(command: F) -> F:
@@ -43,56 +31,6 @@ def definition_options(command: F) -> F:
     return command
 
 
-def make_overrides(
-    settings: Iterable[str], *, kernel: str | None, initrd: str | None, append: str | None, accel: str | None
-) -> list[Override]:
-    """The command line's values, ``--set`` first, in the order given."""
-    overrides = [Override.parse(setting) for setting in settings]
-    for option, path, value in (
-        ("--kernel", "boot.kernel", kernel),
-        ("--initrd", "boot.initrd", initrd),
-        ("--accel", "accel", accel),
-    ):
-        if value is not None:
-            overrides.append(Override(f"{option} {value}", path, value))
-    if append is not None:
-        overrides.append(Override(f"--append {append}", "boot.cmdline", append, append=True))
-    return overrides
-
-
-def find_machine(name: str, registry: Registry) -> str:
-    """The file that MACHINE means: a file, or else a packaged definition.
-
-    :raises UnknownNameError: neither
-    """
-    if os.path.exists(name) or os.sep in name or name.endswith((".yaml", ".yml")):
-        return name
-    try:
-        return registry.definition(name)
-    except UnknownNameError:
-        known = ", ".join(sorted(registry.definitions)) or "none"
-        hint = did_you_mean(name, registry.definitions)
-        raise UnknownNameError(
-            f"'{name}' is no file, and no plugin has a machine definition of that name{hint or f'; there are: {known}'}"
-            f"{registry.broken_note()}"
-        ) from None
-
-
-def read_machine(name: str, registry: Registry, settings: Iterable[str], **options: str | None) -> MachineDefinition:
-    """The definition that the command line describes.
-
-    :raises DefinitionError: every problem of it
-    """
-    overrides = make_overrides(settings, **{"kernel": None, "initrd": None, "append": None, "accel": None, **options})
-    return load_definition(find_machine(name, registry), registry, overrides=overrides, parse=parse_cached)
-
-
-def warn_of_broken(registry: Registry) -> None:
-    """Name the plugins that could not be loaded, on stderr."""
-    for broken in registry.broken:
-        print(f"qdevpy: warning: not loaded: {broken}", file=sys.stderr)
-
-
 @click.command()
 @click.argument("machine", default=DEFAULT_MACHINE)
 @definition_options
@@ -100,22 +38,13 @@ def warn_of_broken(registry: Registry) -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Say what happens; at the end, how kicks travelled.")
 @click.option("--debug", is_flag=True, help="Say everything.")
 @click.pass_context
-def boot(ctx: click.Context, /, machine: str, no_reboot: bool, verbose: bool, debug: bool, **options: Any) -> int:
+def boot(ctx: click.Context, /, machine: str, **options: Any) -> int:
     """Boot MACHINE: a definition's file, or the name of a packaged one ('qdevpy machines').
 
     Without MACHINE the demo machine runs. Ctrl-A x ends a machine on the terminal. The exit status is 0 after a
     power-off, the guest's own after isa-debug-exit, 1 after an error.
     """
-    from qdevpy.cli.app import set_log_level
-
-    set_log_level(verbose, debug)
-    registry = load_plugins()
-    definition = read_machine(machine, registry, **options)
-    from qdevpy.vm.run import boot as run_machine
-
-    return run_machine(
-        definition, registry, no_reboot=no_reboot, stats=bool(ctx.obj) or verbose or debug or machine == DEFAULT_MACHINE
-    )
+    return boot_machine(machine, stats=bool(ctx.obj), **options)
 
 
 @click.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qdevpy import __version__
-from qdevpy.cli.boot import warn_of_broken
+from qdevpy.cli.machines import warn_of_broken
 from qdevpy.errors import PluginError, UnknownNameError
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.qdev.property import Property, properties_of

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from qdevpy.cli.boot import definition_options, read_machine
+from qdevpy.cli.boot import definition_options
+from qdevpy.cli.machines import read_machine
 from qdevpy.cli.qemu.draft import Host
 from qdevpy.definition import problems as q
 from qdevpy.errors import DefinitionError

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from qdevpy.cli.app import open_missing_streams, set_log_level
+from qdevpy.cli.process import open_missing_streams, set_log_level
 from qdevpy.cli.qemu.parser import parse_command_line
 from qdevpy.errors import DefinitionError, LocatedError, QdevpyError
 from qdevpy.plugin.manager import load_plugins

@@ -18,7 +18,7 @@ def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     registry = registry_of_parts(monkeypatch)
-    for module in ("boot", "listing", "doctor"):
+    for module in ("boot", "machines", "listing", "doctor"):
         monkeypatch.setattr(f"qdevpy.cli.{module}.load_plugins", lambda: registry)
     level = logging.getLogger().level
 
