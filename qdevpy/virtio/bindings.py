@@ -9,10 +9,13 @@ notifiers from them, so that start and stop are symmetric.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qdevpy.virtio.queue import VirtQueue
+
+GuestNotifierChanged = Callable[[int, int], None]
 
 
 class TransportBindings(ABC):
@@ -37,8 +40,12 @@ class TransportBindings(ABC):
         """
 
     @abstractmethod
-    def set_guest_notifiers(self, assign: bool) -> list[int]:
-        """Eventfds, one a queue, whose signals interrupt the guest; vhost writes them."""
+    def set_guest_notifiers(self, assign: bool, changed: GuestNotifierChanged | None = None) -> list[int]:
+        """Eventfds, one a queue, whose signals interrupt the guest; vhost writes them.
+
+        :param changed: called with a queue's index and its eventfd from now on, when the driver gives it another vector
+            while they are assigned; the old one is not to be signalled after it returned
+        """
 
     @abstractmethod
     def save(self) -> dict[str, object]:

@@ -68,6 +68,7 @@ class VirtIOPCI(PCIDevice):
 
     :cvar device_class: what it carries
     :ivar device: the device behind it
+    :ivar bindings: what it may call
     :ivar notifiers: its host notifiers
     :ivar bus_master_excused: rule 8: the driver may do without bus mastering; cleared by a reset
     :ivar kicked_early: a legacy driver kicked before DRIVER_OK; cleared by DRIVER_OK and by a reset
@@ -114,6 +115,7 @@ class VirtIOPCI(PCIDevice):
     disable_legacy: str = attrs.field(default="auto", init=False)
     disable_modern: bool = attrs.field(default=False, init=False)
     device: VirtIODevice = attrs.field(default=None, init=False)
+    bindings: PCIBindings = attrs.field(default=None, init=False)
     notifiers: HostNotifiers = attrs.field(default=None, init=False)
     bus_master_excused: bool = attrs.field(default=False, init=False)
     kicked_early: bool = attrs.field(default=False, init=False)
@@ -170,7 +172,7 @@ class VirtIOPCI(PCIDevice):
         device = self.device
         device.id = self.id
         device.machine = self.machine
-        device.bindings = PCIBindings(self)
+        device.bindings = self.bindings = PCIBindings(self)
         self.notifiers = HostNotifiers(device, self)
         bus = self.add_bus(VirtIOBus("virtio-bus", self))
         self.cleanup.callback(self._unplug_device, bus)
@@ -196,6 +198,7 @@ class VirtIOPCI(PCIDevice):
         for bar in self.bars:
             bar.unmap()
         self.notifiers.close()
+        self.bindings.set_guest_notifiers(False)
         super().unrealize()
 
     def _set_identity(self) -> None:
@@ -331,6 +334,7 @@ class VirtIOPCI(PCIDevice):
         fd = -1 if self.msix is None else self.msix.fd(vector)
         queue.set_irq_fd(fd)  # first: what is pending of the old vector goes with it
         queue.vector = self._exchange_vector(queue.vector, vector)
+        self.bindings.vectors_changed()
 
     def _exchange_vector(self, old: int, new: int) -> int:
         if self.msix is None:
@@ -437,6 +441,7 @@ class VirtIOPCI(PCIDevice):
         """MSI-X may have been switched; the window may have been used."""
         if self.msix is not None:
             self.device.vdev.set_use_msix(self.msix.enabled)
+            self.bindings.vectors_changed()
         if self.window is not None:
             self.window.after_write(offset, size)
 

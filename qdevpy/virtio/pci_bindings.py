@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdevpy.native.core import lib
 from qdevpy.virtio import defs
 from qdevpy.virtio.bindings import TransportBindings
 
 if TYPE_CHECKING:
+    from qdevpy.virtio.bindings import GuestNotifierChanged
     from qdevpy.virtio.pci import VirtIOPCI
     from qdevpy.virtio.queue import VirtQueue
 
@@ -21,12 +22,24 @@ ISR_CONFIG = lib.QD_ISR_CONFIG
 QUEUE_STATE = ("size", "desc", "avail", "used", "enabled")
 
 
+class GuestNotifier(NamedTuple):
+    """What somebody else signals for a queue.
+
+    :ivar fd: the eventfd
+    :ivar vector: the same where it is a vector's, else -1: it is ours
+    """
+
+    fd: int
+    vector: int
+
+
 class PCIBindings(TransportBindings):
     """The callbacks of one virtio-pci function."""
 
     def __init__(self, proxy: VirtIOPCI) -> None:
         self._proxy = proxy
-        self._guest_notifiers: list[int] = []
+        self._guest_notifiers: list[GuestNotifier] = []  # by queue, while assigned
+        self._guest_notifier_changed: GuestNotifierChanged | None = None
 
     # -- interrupts
 
@@ -59,23 +72,44 @@ class PCIBindings(TransportBindings):
         self._proxy.notifiers.give_back(queue)
         return None
 
-    def set_guest_notifiers(self, assign: bool) -> list[int]:
+    def set_guest_notifiers(self, assign: bool, changed: GuestNotifierChanged | None = None) -> list[int]:
         """The eventfds of the queues' vectors; with INTx one that raises it, on the main loop."""
-        machine = self._proxy.machine
+        self._guest_notifier_changed = changed
         while self._guest_notifiers:
-            fd = self._guest_notifiers.pop()
-            machine.loop.remove_reader(fd)
-            os.close(fd)
-        return [self._guest_notifier(queue) for queue in self._proxy.device.queues] if assign else []
+            self._release_guest_notifier(self._guest_notifiers.pop())
+        if assign:
+            self._guest_notifiers = [self._guest_notifier(queue) for queue in self._proxy.device.queues]
+        return [notifier.fd for notifier in self._guest_notifiers]
 
-    def _guest_notifier(self, queue: VirtQueue) -> int:
+    def vectors_changed(self) -> None:
+        """A queue has another vector, or MSI-X was switched: guest notifiers that are assigned follow."""
+        for index, before in enumerate(self._guest_notifiers):
+            queue = self._proxy.device.queues[index]
+            if before.vector == self._vector_fd(queue):
+                continue
+            now = self._guest_notifiers[index] = self._guest_notifier(queue)
+            if self._guest_notifier_changed is not None:
+                self._guest_notifier_changed(index, now.fd)
+            self._release_guest_notifier(before)
+            os.eventfd_write(now.fd, 1)  # one may have been signalled the old way: rather one too many
+
+    def _vector_fd(self, queue: VirtQueue) -> int:
+        """The eventfd of the queue's vector; -1 without MSI-X, or without vector."""
         msix = self._proxy.msix
-        if msix is not None and msix.enabled and msix.fd(queue.vector) >= 0:
-            return msix.fd(queue.vector)
+        return msix.fd(queue.vector) if msix is not None and msix.enabled else -1
+
+    def _guest_notifier(self, queue: VirtQueue) -> GuestNotifier:
+        vector = self._vector_fd(queue)
+        if vector >= 0:
+            return GuestNotifier(vector, vector)
         fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._guest_notifiers.append(fd)
         self._proxy.machine.loop.add_reader(fd, partial(self._guest_notified, fd, queue))
-        return fd
+        return GuestNotifier(fd, vector)
+
+    def _release_guest_notifier(self, notifier: GuestNotifier) -> None:
+        if notifier.vector < 0:
+            self._proxy.machine.loop.remove_reader(notifier.fd)
+            os.close(notifier.fd)
 
     def _guest_notified(self, fd: int, queue: VirtQueue) -> None:
         with suppress(BlockingIOError):

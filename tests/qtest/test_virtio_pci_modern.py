@@ -352,6 +352,32 @@ def test_guest_notifiers_interrupt_the_guest(driver, msix):
     assert driver.device.bindings.set_guest_notifiers(False) == []
 
 
+def test_guest_notifiers_follow_the_vectors_that_the_driver_chooses(driver):
+    import os
+
+    driver.start(msix=True)
+    changes = []
+    fds = driver.device.bindings.set_guest_notifiers(True, lambda index, fd: changes.append((index, fd)))
+    os.eventfd_write(fds[1], 1)
+    assert driver.interrupts(2) == 1
+    select(driver, 1)
+    driver.write(pci_modern.QUEUE_VECTOR, 0, 2)
+    ((index, fd),) = changes
+    assert index == 1
+    assert fd != fds[1]
+    assert driver.interrupts(0) == 1, "what was signalled the old way in the meantime must not be lost"
+    os.eventfd_write(fd, 1)
+    assert driver.interrupts(0) == 1
+
+    driver.write(pci_modern.QUEUE_VECTOR, defs.NO_VECTOR, 2)  # a notifier of our own, until there is a vector again
+    assert len(changes) == 2
+    driver.write(pci_modern.QUEUE_VECTOR, 2, 2)
+    assert changes[2] == (1, fds[1])
+    assert driver.device.bindings.set_guest_notifiers(False) == []
+    driver.write(pci_modern.QUEUE_VECTOR, 0, 2)
+    assert len(changes) == 3
+
+
 # -- the window in configuration space (4.1.4.9)
 
 
