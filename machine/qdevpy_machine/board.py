@@ -19,6 +19,7 @@ from qdevpy_machine import layout
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import BootState
+    from qdevpy.qdev.device import Device
     from qdevpy.vm.machine import Machine
     from qdevpy_machine.chipset import I440FX
     from qdevpy_machine.fw_cfg import FwCfg
@@ -43,6 +44,7 @@ class PC(Board):
         ("pci.0", 0x08): "PIIX3",
         ("pci.0", 0x0B): "PIIX4_PM",
     }
+    qom_parents: ClassVar[Sequence[str]] = ("generic-pc-machine", "x86-machine")
     max_cpus: ClassVar[int] = 64
     is_default: ClassVar[bool] = True
     default_cpu_type: ClassVar[str | None] = "host-x86_64-cpu"
@@ -68,6 +70,19 @@ class PC(Board):
             raise QdevpyError(f"memory: {size} bytes: expected at least 2M, in whole pages of 4096 bytes")
         for number, piece in enumerate(layout.ram_ranges(size)):
             machine.memory.add_ram(piece.start, piece.size, name=f"pc.ram{number}")
+
+    @classmethod
+    def chip_classes(cls) -> Sequence[type[Device]]:
+        """What :meth:`build` may plug."""
+        from qdevpy_machine.chipset import I440FX, PIIX3, PIIX4PM, PCIHost
+        from qdevpy_machine.fw_cfg import FwCfg
+        from qdevpy_machine.i8042 import I8042
+        from qdevpy_machine.irqchips import IOAPIC, KVMIOAPIC
+        from qdevpy_machine.ports import Port92
+        from qdevpy_machine.rtc import MC146818
+        from qdevpy_machine.serial import SerialCore
+
+        return (PCIHost, IOAPIC, KVMIOAPIC, FwCfg, I440FX, PIIX3, PIIX4PM, MC146818, I8042, Port92, SerialCore)
 
     def build(self, machine: Machine) -> None:
         """Plug the chips; with firmware, map it.

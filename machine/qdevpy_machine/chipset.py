@@ -51,6 +51,7 @@ class PCIHost(SysBusDevice):
     """
 
     type_name: ClassVar[str] = "i440FX-pcihost"
+    qom_parent_type: ClassVar[str] = "pci-host-bridge"
     description: ClassVar[str] = "Intel 440FX host bridge"
 
     def do_realize(self) -> None:

@@ -46,6 +46,8 @@ class ISADebugExit(ISADevice):
 
     type_name: ClassVar[str] = "isa-debug-exit"
     description: ClassVar[str] = "ends the machine with a status that the guest writes"
+    category: ClassVar[str] = "Misc"
+    qemu_description: ClassVar[str | None] = ""
 
     iobase: int = prop.uint32(0x501, maximum=0xFFFF, help="first I/O port")
     iosize: int = prop.uint32(2, minimum=1, maximum=8, help="number of ports")
@@ -70,6 +72,8 @@ class ISADebugCon(ISADevice):
 
     type_name: ClassVar[str] = "isa-debugcon"
     description: ClassVar[str] = "debug console: one port, output only"
+    category: ClassVar[str] = "Misc"
+    qemu_description: ClassVar[str | None] = ""
 
     iobase: int = prop.uint32(0xE9, maximum=0xFFFF, help="I/O port")
     readback: int = prop.uint32(0xE9, maximum=0xFF, help="what the port reads as")

@@ -48,6 +48,8 @@ class ISASerial(ISADevice):
 
     type_name: ClassVar[str] = "isa-serial"
     description: ClassVar[str] = "16550A serial port (COM1 to COM4)"
+    category: ClassVar[str] = "Input"
+    qemu_description: ClassVar[str | None] = ""
 
     index: int = prop.uint32(UNSET, maximum=3, unset=UNSET, help="which COM port, from 0; default: the next free one")
     iobase: int = prop.uint32(UNSET, maximum=0xFFF8, unset=UNSET, help="first I/O port; default: the COM port's")

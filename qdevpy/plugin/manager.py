@@ -30,10 +30,12 @@ class Offer:
     """What one plugin offers, or all together, by name.
 
     :ivar boards: aliases are names too
+    :ivar aliases: other names of device types
     """
 
     def __init__(self) -> None:
         self.devices: dict[str, DeviceType] = {}
+        self.aliases: dict[str, str] = {}
         self.boards: dict[str, type[Board]] = {}
         self.netdevs: dict[str, type[Backend]] = {}
         self.definitions: dict[str, str] = {}
@@ -95,6 +97,7 @@ def _import(entry: EntryPoint) -> object:
 def _collect(manager: pluggy.PluginManager, plugin: object, distribution: str) -> Offer:
     offer = Offer()
     offer.devices = _devices(_call(manager, plugin, "qdevpy_devices"), distribution)
+    offer.aliases = {kind.alias: kind.name for kind in offer.devices.values() if kind.alias is not None}
     offer.boards = _boards(_call(manager, plugin, "qdevpy_boards"))
     offer.netdevs = _netdevs(_call(manager, plugin, "qdevpy_netdevs"))
     offer.definitions = _definitions(_call(manager, plugin, "qdevpy_definitions"))

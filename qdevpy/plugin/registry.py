@@ -85,6 +85,8 @@ class Registry:
             offered = getattr(offer, section)
             getattr(self._known, section).update(offered)
             self._providers.update({(section, name): entry for name in offered})
+        for alias, name in offer.aliases.items():  # a type's own name goes before another's alias
+            self._known.aliases.setdefault(alias, name)
 
     def load_all(self) -> Registry:
         """Load every plugin; for listings."""
@@ -112,8 +114,16 @@ class Registry:
     # -- lookup by name: raises UnknownNameError
 
     def device_type(self, name: str) -> DeviceType:
-        """:raises UnknownNameError: no plugin offers it."""
-        return self._find("devices", self._known.devices, name, "devices")
+        """By name, or QEMU's other name of it (``virtio-blk``).
+
+        :raises UnknownNameError: no plugin offers it
+        """
+        known = self._known
+        while name not in known.devices and name not in known.aliases and self._load_next():
+            pass
+        if name not in known.devices:
+            name = known.aliases.get(name, name)
+        return self._find("devices", known.devices, name, "devices")
 
     def board(self, name: str) -> type[Board]:
         """By type name or alias.

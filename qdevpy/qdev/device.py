@@ -56,6 +56,8 @@ class Device(Object):
     :cvar bus_type: the sort of bus it plugs into (``PCI``, ``ISA``, ``virtio-serial-bus``); None: none
     :cvar offers_bus: the sort of bus it offers (``virtio-serial-bus``), named ``ID.0`` and so on; None: none
     :cvar ioeventfd: notification policy; None where the device has no queues
+    :cvar category: QEMU's name of the group that ``-device help`` lists it in (``Storage``); empty: in none
+    :cvar qemu_description: what ``-device help`` says of it, where that is not ``description``; empty: nothing
     :cvar user_creatable: False for parts of a board
     :cvar abstract: there are no devices of this class itself, only of those that derive from it; not inherited
     :cvar gpios: its interrupt lines for ``info qtree``: ``("in" or "out", name, how many)``
@@ -64,6 +66,8 @@ class Device(Object):
     bus_type: ClassVar[str | None] = None
     offers_bus: ClassVar[str | None] = None
     ioeventfd: ClassVar[Notification | None] = None
+    category: ClassVar[str] = ""
+    qemu_description: ClassVar[str | None] = None
     user_creatable: ClassVar[bool] = True
     abstract: ClassVar[bool] = False
     gpios: ClassVar[Sequence[tuple[str, str, int]]] = ()

@@ -144,7 +144,7 @@ class Tree:
     def children(self, obj: Any) -> Mapping[str, Any]:
         """What is part of an object, by name."""
         if isinstance(obj, Device):
-            return {**obj.parts, **{bus.name: bus for bus in obj.child_buses}}
+            return parts_of(obj)
         if isinstance(obj, Container):
             return self._contents(obj)
         if obj is self.machine.board:
@@ -238,7 +238,7 @@ class Tree:
         """All properties of an object by name, in QEMU's order of classes: the most basic first."""
         found = [QomProperty("type", "string", lambda: type_of(obj))]
         if isinstance(obj, Device):
-            found += self._of_device(obj)
+            found += device_properties(obj)
         elif isinstance(obj, Bus):
             found.append(QomProperty("realized", "bool", lambda: obj.owner is not None))
             found += [reference(name, "link", child) for name, child in self._links(obj).items()]
@@ -260,26 +260,43 @@ class Tree:
         texts = {"kernel": boot.kernel, "initrd": boot.initrd, "append": boot.cmdline, "firmware": boot.firmware}
         return [fixed(name, "string", "" if value is None else value.given) for name, value in texts.items()]
 
-    def _of_device(self, device: Device) -> list[QomProperty]:
-        bus = device.parent_bus
-        found = [
-            QomProperty("parent_bus", "link<bus>", lambda: "" if bus is None else path_of(bus), target=bus),
-            QomProperty("realized", "bool", lambda: device.is_realized, lambda value: set_realized(device, value)),
-            QomProperty("hotplugged", "bool", lambda: device.hotplugged),
-            QomProperty("hotpluggable", "bool", lambda: is_hotpluggable(device)),
-        ]
-        for owner in device.property_owners():
-            for declared in by_class(type(owner)):
-                found.append(declared_property(owner, declared))
-                legacy = declared.kind.legacy
-                if legacy is not None and owner is device:
-                    found.append(legacy_property(owner, declared, legacy))
-        return found
+
+def device_properties(device: Device) -> list[QomProperty]:
+    """What every device has, then what its classes declare, those of a transport before those of what it carries."""
+    return [*generic_properties(device), *declared_properties(device)]
 
 
-def by_class(cls: type[Any]) -> list[Property]:
-    """The properties of a class, those of its bases first."""
-    return list(properties_of(cls).values())
+def generic_properties(device: Device) -> list[QomProperty]:
+    """What every device has (QEMU: device_class_init)."""
+    bus = device.parent_bus
+    return [
+        QomProperty("parent_bus", "link<bus>", lambda: "" if bus is None else path_of(bus), target=bus),
+        QomProperty("realized", "bool", lambda: device.is_realized, lambda value: set_realized(device, value)),
+        QomProperty("hotplugged", "bool", lambda: device.hotplugged),
+        QomProperty("hotpluggable", "bool", lambda: is_hotpluggable(device)),
+    ]
+
+
+def declared_properties(device: Device) -> list[QomProperty]:
+    """What its classes declare."""
+    found = []
+    for owner in device.property_owners():
+        for declared in properties_of(type(owner)).values():
+            found.append(declared_property(owner, declared))
+            legacy = declared.kind.legacy
+            if legacy is not None and owner is device:
+                found.append(legacy_property(owner, declared, legacy))
+    return found
+
+
+def part_properties(device: Device) -> list[QomProperty]:
+    """Its parts and buses."""
+    return [reference(name, "child", child) for name, child in parts_of(device).items()]
+
+
+def parts_of(device: Device) -> dict[str, Any]:
+    """Its parts and buses by name."""
+    return {**device.parts, **{bus.name: bus for bus in device.child_buses}}
 
 
 def fixed(name: str, kind: str, value: Any) -> QomProperty:

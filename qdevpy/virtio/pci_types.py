@@ -78,6 +78,8 @@ def _derive(
         "abstract": abstract,
         "type_name": type_name,
         "description": of.description,
+        "category": of.category,
+        "qemu_description": of.qemu_description,
         "ioeventfd": of.ioeventfd,
         "user_creatable": of.user_creatable,
         "device_class": of,

@@ -13,6 +13,7 @@ from qdevpy.qdev.property import Property, properties_of
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import BootState
+    from qdevpy.qdev.device import Device
     from qdevpy.vm.machine import Machine
 
 
@@ -23,6 +24,7 @@ class Board(Object, ABC):
     :cvar aliases: other names of it (``pc-i440fx-7.2``)
     :cvar buses: the buses it builds, name -> sort (``{"pci.0": "PCI"}``); definitions are checked against them
     :cvar chips: what sits at a fixed place, ``(bus, devfn) -> type``; definitions are checked against them
+    :cvar qom_parents: abstract types that the machine's derives from in QEMU, the nearest first (``generic-pc-machine``)
     :cvar compat: defaults that this version changes: ``(device type, property, text)``
     :cvar has_cpus: False: whatever the definition says, there is no vCPU
     :cvar default_memory: bytes where the definition gives none
@@ -35,6 +37,7 @@ class Board(Object, ABC):
     description: ClassVar[str] = ""
     buses: ClassVar[Mapping[str, str]] = {}
     chips: ClassVar[Mapping[tuple[str, int], str]] = {}
+    qom_parents: ClassVar[Sequence[str]] = ()
     compat: ClassVar[Sequence[tuple[str, str, str]]] = ()
     max_memory: ClassVar[int] = 1 << 40
     max_cpus: ClassVar[int] = 64
@@ -46,6 +49,11 @@ class Board(Object, ABC):
     is_default: ClassVar[bool] = False
     default_cpu_type: ClassVar[str | None] = None
     default_ram_id: ClassVar[str | None] = None
+
+    @classmethod
+    def chip_classes(cls) -> Sequence[type[Device]]:
+        """Override: the classes of what it is built of, for listings of types."""
+        return ()
 
     @classmethod
     def options(cls) -> Mapping[str, Property]:

@@ -203,8 +203,33 @@ async def qom_set(execute, machine):
         await execute("qom-set", path="/machine/peripheral/disk0", property="serial", value="x")
 
 
+async def qom_list_types(execute, machine):
+    entries = {entry["name"]: entry for entry in await execute("qom-list-types", implements="virtio-device", abstract=True)}
+    assert entries["virtio-blk-device"]["parent"] == "virtio-device"
+    assert entries["virtio-device"]["abstract"] is True
+
+
+async def qom_list_properties(execute, machine):
+    entries = {entry["name"]: entry["type"] for entry in await execute("qom-list-properties", typename="virtio-pci")}
+    assert entries["parent_bus"] == "link<bus>"
+    assert entries["addr"] == "int32"
+
+
+async def device_list_properties(execute, machine):
+    entries = {entry["name"]: entry for entry in await execute("device-list-properties", typename="virtio-net-pci")}
+    assert entries["mac"] == {
+        "name": "mac",
+        "type": "str",
+        "description": "Ethernet 6-byte MAC Address, example: 52:54:00:12:34:56",
+    }
+    assert "realized" not in entries
+
+
 CASES = {
     "qom-list": qom_list,
+    "qom-list-types": qom_list_types,
+    "qom-list-properties": qom_list_properties,
+    "device-list-properties": device_list_properties,
     "qom-get": qom_get,
     "qom-set": qom_set,
     "query-version": query_version,

@@ -42,6 +42,8 @@ class VirtIOBlock(VirtIODevice):
     type_name: ClassVar[str] = "virtio-blk-device"
     base_name: ClassVar[str] = "virtio-blk"
     description: ClassVar[str] = "disk"
+    category: ClassVar[str] = "Storage"
+    qemu_description: ClassVar[str | None] = ""
     device_id: ClassVar[int] = 2
     transitional_id: ClassVar[int | None] = 0x1001
     pci_class: ClassVar[int] = 0x010000

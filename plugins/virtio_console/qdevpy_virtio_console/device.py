@@ -55,6 +55,8 @@ class VirtIOSerial(VirtIODevice):
 
     type_name: ClassVar[str] = "virtio-serial-device"
     description: ClassVar[str] = "virtio serial controller, for virtconsole and virtserialport"
+    category: ClassVar[str] = "Input"
+    qemu_description: ClassVar[str | None] = ""
     base_name: ClassVar[str] = "virtio-serial"
     device_id: ClassVar[int] = defs.ID_CONSOLE
     pci_class: ClassVar[int] = 0x078000

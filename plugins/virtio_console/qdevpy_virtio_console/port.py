@@ -45,6 +45,8 @@ class SerialPort(Device):
     """
 
     type_name: ClassVar[str] = "virtio-serial-port"
+    category: ClassVar[str] = "Input"
+    qemu_description: ClassVar[str | None] = ""
     abstract: ClassVar[bool] = True
     bus_type: ClassVar[str | None] = VirtIOSerialBus.bus_type
     is_console: ClassVar[bool] = False

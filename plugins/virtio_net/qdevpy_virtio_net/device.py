@@ -48,6 +48,8 @@ class VirtIONet(VirtIODevice):
     type_name: ClassVar[str] = "virtio-net-device"
     base_name: ClassVar[str] = "virtio-net"
     description: ClassVar[str] = "virtio network card"
+    category: ClassVar[str] = "Network"
+    qemu_description: ClassVar[str | None] = ""
     device_id: ClassVar[int] = defs.ID_NET
     pci_class: ClassVar[int] = 0x020000
     transitional_id: ClassVar[int | None] = 0x1000
