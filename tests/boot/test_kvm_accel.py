@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -202,6 +203,21 @@ def test_pause_while_the_guest_halts_returns(guest: Guest) -> None:
     guest.accel.pause()
     guest.accel.resume()
     guest.accel.pause()
+
+
+def test_guests_clock_stands_still_while_it_is_paused(guest: Guest) -> None:
+    def clock() -> int:
+        return int(api.CLOCK_DATA.unpack_from(api.ioctl_read(guest.accel.vm_fd, api.GET_CLOCK))[0])
+
+    guest.run(HALT, PROTECTED)
+    start, before = time.monotonic_ns(), clock()
+    guest.accel.pause()
+    paused = time.monotonic_ns()
+    while time.monotonic_ns() - paused < 200_000_000:
+        os.sched_yield()
+    guest.accel.resume()
+    ran = clock() - before
+    assert 0 < ran < time.monotonic_ns() - start - 150_000_000
 
 
 def test_pause_completes_the_access_under_way(guest: Guest) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count as numbers
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -87,6 +87,7 @@ class KVMAccelerator(CpuAccelerator):
         # guards what follows; vCPU threads and whoever pauses wait on it
         self._condition = threading.Condition()
         self._running = False
+        self._clock: int | None = None  # the guest's, in nanoseconds, while vCPUs are paused
         self._closing = False
         self._parked: set[int] = set()
         self._stopped: set[int] = set()  # stopped by themselves, until reset
@@ -283,6 +284,7 @@ class KVMAccelerator(CpuAccelerator):
 
     def resume(self) -> None:
         """Let the vCPUs run that have not stopped by themselves."""
+        self._put_clock_back()
         with self._condition:
             self._running = True
             self._condition.notify_all()
@@ -291,11 +293,23 @@ class KVMAccelerator(CpuAccelerator):
         """Return once all vCPUs are parked. WITHOUT the VM lock: a vCPU may be waiting for it. Not on a vCPU's thread."""
         assert threading.current_thread() not in self._threads, "a vCPU cannot wait for itself"
         with self._condition:
-            self._running = False
+            ran, self._running = self._running, False
             for vcpu in self.vcpus:
                 if vcpu.index not in self._parked:
                     vcpu.kick()
             self._condition.wait_for(lambda: self._closing or len(self._parked) == len(self._threads))
+        if ran and self.vcpus:
+            self._clock = api.CLOCK_DATA.unpack_from(api.ioctl_read(self.vm_fd, api.GET_CLOCK))[0]
+
+    def _put_clock_back(self) -> None:
+        """As QEMU: the guest's kvmclock stands still while the machine is stopped, and its watchdogs are told."""
+        if self._clock is None:
+            return
+        api.ioctl_write(self.vm_fd, api.SET_CLOCK, api.CLOCK_DATA.pack(self._clock, 0))
+        self._clock = None
+        for vcpu in self.vcpus:
+            with suppress(OSError):  # EINVAL: this guest has no kvmclock
+                api.ioctl(vcpu.fd, api.KVMCLOCK_CTRL)
 
     def set_boot_state(self, state: BootState) -> None:
         """Put vCPU 0 at the boot state; the others wait for SIPI, as they do after reset."""

@@ -27,6 +27,8 @@ SET_GSI_ROUTING = 0x4008AE6A
 IRQFD = 0x4020AE76
 CREATE_PIT2 = 0x4040AE77
 IOEVENTFD = 0x4040AE79
+SET_CLOCK = 0x4030AE7B
+GET_CLOCK = 0x8030AE7C
 GET_PIT2 = 0x8070AE9F
 SET_PIT2 = 0x4070AEA0
 
@@ -51,6 +53,7 @@ GET_XSAVE = 0x9000AEA4
 SET_XSAVE = 0x5000AEA5
 GET_XCRS = 0x8188AEA6
 SET_XCRS = 0x4188AEA7
+KVMCLOCK_CTRL = 0xAEAD
 
 # -- KVM_CAP_
 CAP_IRQCHIP = 0
@@ -105,6 +108,7 @@ CPUID_HEAD = struct.Struct("<II")  # nent, padding
 CPUID_ENTRY = struct.Struct("<7I12x")  # function index flags eax ebx ecx edx
 MSRS_HEAD = struct.Struct("<II")  # nmsrs, pad
 MSR_ENTRY = struct.Struct("<IIQ")  # index, reserved, data
+CLOCK_DATA = struct.Struct("<QI36x")  # clock, flags
 TRANSLATION = struct.Struct("<QQBBB5x")  # linear, physical, valid, writable, usermode
 
 

@@ -30,6 +30,7 @@ from qdevpy.errors import AccelError
         (api.SET_CPUID2, api.CPUID_HEAD.size),
         (api.SET_MSRS, api.MSRS_HEAD.size),
         (api.TRANSLATE, api.TRANSLATION.size),
+        (api.SET_CLOCK, api.CLOCK_DATA.size),
     ],
 )
 def test_structure_has_the_size_in_its_ioctl_number(request_: int, struct_size: int) -> None:
