@@ -16,6 +16,7 @@ from qdevpy.errors import QdevpyError
 from qdevpy.qdev import property as prop
 from qdevpy.vm.board import Board
 from qdevpy_machine import layout
+from qdevpy_machine.options import only
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import BootState
@@ -50,10 +51,20 @@ class PC(Board):
     default_cpu_type: ClassVar[str | None] = "host-x86_64-cpu"
     default_ram_id: ClassVar[str | None] = "pc.ram"
 
-    acpi: bool = prop.boolean(True, help="ACPI tables")
+    acpi: str = prop.on_off_auto(help="ACPI tables")
     graphics: bool = prop.boolean(True, help="off: firmware is asked to use the first serial port as its console")
     i8042: bool = prop.boolean(True, help="keyboard controller and port 0x92")
     fd_bootchk: bool = prop.boolean(True, help="firmware checks a floppy's boot sector for its signature")
+    mem_merge: bool = prop.boolean(True, help="the host may merge equal pages, where it does so with shared memory")
+    dump_guest_core: str = only("bool", "off", why="core files never hold guest memory", help="guest memory in core files")
+    hpet: str = only("bool", "off", why="there is no HPET", help="high precision event timer")
+    usb: str = only("bool", "off", why="there is no USB controller", help="USB controller")
+    smbus: str = only("bool", "off", why="there is no SMBus", help="system management bus")
+    vmport: str = only("OnOffAuto", "auto", "off", why="there is no VMware port", help="VMware's port")
+    smm: str = only("OnOffAuto", "auto", "off", why="there is no system management mode", help="system management mode")
+    pic: str = only("OnOffAuto", "auto", "on", why="the 8259s are always there", help="interrupt controllers of the ISA bus")
+    pit: str = only("OnOffAuto", "auto", "on", why="the 8254 is always there", help="interval timer")
+    smbios_entry_point_type: str = only("str", "32", why="tables are below 1 MiB", help="form of the SMBIOS entry point")
 
     firmware: str | None = attrs.field(default=None, init=False)
     fw_cfg: FwCfg | None = attrs.field(default=None, init=False)

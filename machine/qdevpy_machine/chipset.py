@@ -86,7 +86,7 @@ class PCIHost(SysBusDevice):
         """Devfn and register that 0xCFC + OFFSET means; None: nothing, or not on bus 0."""
         if not self._address & CONFIG_ENABLE or self._address >> 16 & 0xFF:
             return None
-        return self._address >> 8 & 0xFF, self._address & 0xFC | offset
+        return self._address >> 8 & 0xFF, self._address & 0xFF | offset
 
     def _read_data(self, offset: int, size: int) -> int:
         target = self._target(offset)

@@ -33,7 +33,7 @@ def boot_directly(machine: Machine) -> BootState:
     if isinstance(machine.accel, CpuAccelerator):
         machine.accel.set_level_triggered({layout.SCI, *layout.PIRQ_ROUTES})
     rsdp = 0
-    if getattr(machine.board, "acpi", True):
+    if getattr(machine.board, "acpi", "on") != "off":
         rsdp = layout.TABLES
         machine.memory.write(layout.TABLES, acpi_tables(machine, layout.TABLES))
     smbios.place(machine, layout.SMBIOS)

@@ -113,7 +113,7 @@ def machine_files(machine: Machine) -> dict[str, Content]:
     }
     if boot.splash_time is not None:
         files["etc/boot-menu-wait"] = struct.pack("<H", int(boot.splash_time.given, 0) & 0xFFFF)
-    if getattr(machine.board, "acpi", True):
+    if getattr(machine.board, "acpi", "on") != "off":
         from qdevpy_machine.table_loader import acpi_files
 
         files.update(acpi_files(machine))

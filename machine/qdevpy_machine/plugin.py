@@ -24,9 +24,10 @@ def qdevpy_boards() -> Iterable[type[Board]]:
 def qdevpy_devices() -> Iterable[type[Device]]:
     """ISA devices that users add; the board's own chips are not among them."""
     from qdevpy_machine.ports import ISADebugCon, ISADebugExit
+    from qdevpy_machine.pvpanic import PVPanic
     from qdevpy_machine.serial import ISASerial
 
-    return [ISASerial, ISADebugExit, ISADebugCon]
+    return [ISASerial, ISADebugExit, ISADebugCon, PVPanic]
 
 
 @hookimpl

@@ -45,7 +45,7 @@ BOOT_KINDS: Mapping[str, Kind] = {
     "splash-time": Integer("uint16", 0, 0xFFFF),
 }
 #: letters of -boot: floppies, disks, CD, network
-_ORDER = re.compile(r"[a-p]+")
+_ORDER = re.compile(r"[a-p]*")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d)?")
 #: QEMU's FW_CFG_MAX_FILE_PATH, less the null character

@@ -132,3 +132,12 @@ class RtcChange(NamedTuple):
 
     offset: int
     qom_path: str
+
+
+class GuestCrashloaded(NamedTuple):
+    """The guest panicked, and its crash kernel takes over.
+
+    :ivar action: what comes of it: nothing
+    """
+
+    action: Literal["pause", "poweroff", "run"]

@@ -93,6 +93,11 @@ def no_acpi(draft: Draft, text: str) -> None:
     draft.put("off", "machine-options", "acpi")
 
 
+def no_fd_bootchk(draft: Draft, text: str) -> None:
+    """``-no-fd-bootchk``."""
+    draft.put("off", "machine-options", "fd-bootchk")
+
+
 def no_hpet(draft: Draft, text: str) -> None:
     """``-no-hpet``."""
     draft.put("off", "machine-options", "hpet")

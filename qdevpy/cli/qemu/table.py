@@ -52,6 +52,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("uuid", "UUID", "of the machine, for firmware tables", machine.uuid),
         Option("name", "[guest=]NAME[,process=NAME][,debug-threads=on|off]", "of the guest, and of the process", machine.name),
         Option("no-acpi", "", "the same as -machine acpi=off", machine.no_acpi),
+        Option("no-fd-bootchk", "", "the same as -machine fd-bootchk=off", machine.no_fd_bootchk),
         Option("no-hpet", "", "the same as -machine hpet=off", machine.no_hpet),
     ),
     "Booting": (

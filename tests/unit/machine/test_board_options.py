@@ -41,3 +41,22 @@ def test_board_finds_its_options_by_name():
     assert PC().options() is PC.options()
     with pytest.raises(PropertyError, match="machine option 'nonsense' not found"):
         PC().find_property("nonsense")
+
+
+@pytest.mark.parametrize("setting", [("usb", "on"), ("hpet", "on"), ("smm", "on"), ("pit", "off"), ("vmport", "on")])
+def test_option_with_one_setting_refuses_others_and_says_why(setting):
+    with pytest.raises(PropertyError, match=r"expected .*: (there is no|the 8254)"):
+        PC().set_property(*setting)
+
+
+@pytest.mark.parametrize(("name", "given", "kept"), [("usb", "no", "off"), ("hpet", False, "off"), ("smm", "off", "auto")])
+def test_option_with_one_setting_takes_it_in_any_spelling(name, given, kept):
+    board = PC()
+    board.set_property(name, given)
+    assert board.get_property(name) == kept
+
+
+def test_i8042_off_leaves_the_keyboard_controller_out():
+    where = Position("m.yaml", 1, 1)
+    with build(machine="pc", memory=16 << 20, machine_options={"i8042": Value("off", where)}) as machine:
+        assert "i8042" not in {device.type_name for device in machine.devices()}
