@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qdevpy.errors import QdevpyError
 from qdevpy.monitor.qmp import QmpSession
 from qdevpy.monitor.table import CommandTable
-from qdevpy.vm.event_types import VserportChange
+from qdevpy.vm.event_types import RtcChange, VserportChange
 from qdevpy.vm.events import event_name
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from qdevpy.vm.machine import Machine
 
 #: events that a guest can cause as fast as it likes: at most one a second of those with the same key (monitor/monitor.c)
-THROTTLED: Mapping[type[Any], Callable[[Any], str]] = {VserportChange: lambda event: str(event.id)}
+THROTTLED: Mapping[type[Any], Callable[[Any], str]] = {
+    RtcChange: lambda event: str(event.qom_path),
+    VserportChange: lambda event: str(event.id),
+}
 THROTTLE_SECONDS = 1.0
 
 

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ten thousand malformed and half-malformed inputs at the QMP server of a machine that works meanwhile."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from qmp_parts import Client
+
+from qdevpy.monitor.schema import make_schema
+from qdevpy.monitor.table import CommandTable
+
+pytestmark = [
+    pytest.mark.kvm,
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+]
+
+INPUTS = 10_000
+
+MACHINE = """
+machine: pc
+accel: kvm
+memory: 64M
+boot: {{kernel: {kernel}, cmdline: disks=1 nics=2 serial=demo0 writable}}
+run: {{shutdown: off}}
+drives:
+  disk: {{scratch: 16M}}
+netdevs:
+  left: {{type: hubport, hubid: 0}}
+  right: {{type: hubport, hubid: 0}}
+chardevs:
+  term: {{type: stdio}}
+  qmp: {{type: socket, path: {socket}, server: on}}
+monitors:
+  - {{chardev: qmp, mode: control}}
+devices:
+  - virtio-serial-pci: {{id: vser0}}
+  - virtconsole: {{bus: vser0.0, chardev: term}}
+  - virtio-blk-pci: {{id: disk0, drive: disk, serial: demo0}}
+  - virtio-net-pci: {{id: nic0, netdev: left}}
+  - virtio-net-pci: {{id: nic1, netdev: right}}
+  - isa-debug-exit: {{iobase: 0x501}}
+"""
+
+
+# -- inputs: what a schema says, and what it does not
+
+SCHEMA = {entry["name"]: entry for entry in make_schema(CommandTable())}
+NAMES = sorted(name for name, entry in SCHEMA.items() if entry["meta-type"] == "command")
+#: commands that leave the machine as it is, whatever their arguments
+HARMLESS = [name for name in NAMES if re.match(r"(x-)?query-|qom-list|qom-get|device-list-properties", name)]
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20)
+JSON = st.recursive(
+    SCALARS, lambda i: st.lists(i, max_size=4) | st.dictionaries(st.text(max_size=8), i, max_size=4), max_leaves=8
+)
+TEXTS = st.sampled_from(
+    ["", "/machine", "/machine/peripheral/disk0", "virtio-blk-pci", "type", "nic0", "../..", "disk0", "%s", "\0"]
+)
+
+
+def values_of(name, depth=0):
+    """Values that fit the schema's type NAME, and now and then some that do not."""
+    entry = SCHEMA[name]
+    meta = entry["meta-type"]
+    if depth > 3:
+        return JSON
+    if meta == "builtin":
+        kinds = {"string": TEXTS | st.text(max_size=9), "int": st.integers(), "boolean": st.booleans(), "number": st.floats()}
+        return kinds.get(entry["json-type"], JSON)
+    if meta == "enum":
+        return st.sampled_from(entry["values"]) | TEXTS
+    if meta == "array":
+        return st.lists(values_of(entry["element-type"], depth + 1), max_size=3)
+    if meta == "alternate":
+        return st.one_of([values_of(member["type"], depth + 1) for member in entry["members"]])
+    fitting = {member["name"]: values_of(member["type"], depth + 1) | JSON for member in entry["members"]}
+    return st.fixed_dictionaries({}, optional=fitting)
+
+
+@st.composite
+def requests(draw):
+    """A request of the right form, or nearly: commands that would change the machine have a member too many."""
+    name = draw(st.sampled_from(NAMES))
+    arguments = draw(values_of(SCHEMA[name]["arg-type"]))
+    if name not in HARMLESS:
+        arguments["no-such-argument"] = draw(SCALARS)
+    request = {"execute": name, "arguments": arguments}
+    if draw(st.booleans()):
+        request["id"] = draw(JSON)
+    if not draw(st.integers(0, 9)):
+        request[draw(st.sampled_from(["exec-oob", "arguments", "execute", "extra"]))] = draw(JSON)
+        if request["execute"] not in HARMLESS and request["arguments"] != arguments:
+            request["extra"] = None
+    return json.dumps(request).encode()
+
+
+@st.composite
+def damaged(draw):
+    """A harmless request with bytes taken out, put in or changed."""
+    name = draw(st.sampled_from(HARMLESS))
+    text = bytearray(json.dumps({"execute": name, "arguments": draw(values_of(SCHEMA[name]["arg-type"])), "id": 1}).encode())
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(text)))
+        text[at : at + draw(st.integers(0, 3))] = draw(
+            st.binary(max_size=3) | st.sampled_from([b"{", b"}", b"[", b'"', b"'", b"\\"])
+        )
+    return bytes(text)
+
+
+NESTED = st.builds(lambda n, o: o * n, st.integers(1, 2000), st.sampled_from([b"[", b'{"a":', b"[{", b"]", b'"', b"1", b"a"]))
+STRANGE = st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()) | NESTED
+INPUT = requests() | damaged() | STRANGE
+
+
+class Rounds(threading.Thread):
+    """The machine's work: each time the guest has powered off it is reset and does it again."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self.done = 0
+        self.last = threading.Event()
+
+    def run(self):
+        with Client(self.path) as client:
+            while not self.last.is_set():
+                self.wait_for_power_off(client)
+                client.command("system_reset")
+                client.command("cont")
+            client.command("set-action", shutdown="poweroff")
+            self.wait_for_power_off(client)
+
+    def wait_for_power_off(self, client):
+        while client.event("SHUTDOWN")["data"] != {"guest": True, "reason": "guest-shutdown"}:
+            pass
+        if not self.last.is_set():
+            client.event("STOP")
+        self.done += 1
+
+
+@pytest.fixture
+def boot(tmp_path):
+    """A machine as a process of its own, and the path of its QMP socket."""
+    import qdevpy_machine
+
+    kernel = os.path.join(os.path.dirname(qdevpy_machine.__file__), "guest", "demo.elf")
+    path = tmp_path / "qmp"
+    (tmp_path / "m.yaml").write_text(MACHINE.format(kernel=kernel, socket=path))
+    with open(tmp_path / "out", "wb") as out, open(tmp_path / "err", "wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "qdevpy", "boot", str(tmp_path / "m.yaml")], stdin=subprocess.DEVNULL, stdout=out, stderr=err
+        )
+    end = time.monotonic() + 20
+    while not path.exists():
+        assert process.poll() is None, (tmp_path / "err").read_text()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    yield process, path
+    process.kill()
+    process.wait()
+
+
+def throw(path, count):
+    """Throw COUNT inputs; each is answered to, or at least forgotten, before the next."""
+    client = Client(path)
+    number = 0
+
+    @settings(max_examples=count, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(INPUT)
+    def one(data):
+        nonlocal number
+        number += 1
+        mark = f"after {number}"
+        client.send(data + b"\n\xff\n" + json.dumps({"execute": "query-name", "id": mark}).encode())
+        while (answer := client.answer()).get("id") != mark:
+            assert answer.keys() & {"return", "error"}, (data, answer)
+        assert answer == {"return": {}, "id": mark}, data
+        client.events.clear()
+
+    one()
+    client.close()
+    return number
+
+
+def test_machine_finishes_its_work_whatever_is_thrown_at_its_monitor(boot, tmp_path):
+    process, path = boot
+    rounds = Rounds(path)
+    rounds.start()
+    try:
+        thrown = throw(path, INPUTS)
+    finally:
+        rounds.last.set()
+    assert process.wait(60) == 0
+    rounds.join(60)
+    output = (tmp_path / "out").read_text()
+    assert thrown >= INPUTS
+    assert rounds.done > 1
+    assert output.count("demo: 20 checks passed") == rounds.done
+    assert "FAILED" not in output
+    errors = (tmp_path / "err").read_text()
+    assert "Traceback" not in errors, errors
