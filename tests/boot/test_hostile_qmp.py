@@ -4,15 +4,12 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
-import time
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from qmp_parts import Client
+from qmp_parts import Client, Demo
 
 from qdevpy.monitor.schema import make_schema
 from qdevpy.monitor.table import CommandTable
@@ -24,32 +21,8 @@ pytestmark = [
 ]
 
 INPUTS = 10_000
-
-MACHINE = """
-machine: pc
-accel: kvm
-memory: 64M
-boot: {{kernel: {kernel}, cmdline: disks=1 nics=2 serial=demo0 writable}}
-run: {{shutdown: off}}
-drives:
-  disk: {{scratch: 16M}}
-netdevs:
-  left: {{type: hubport, hubid: 0}}
-  right: {{type: hubport, hubid: 0}}
-chardevs:
-  term: {{type: stdio}}
-  qmp: {{type: socket, path: {socket}, server: on}}
-monitors:
-  - {{chardev: qmp, mode: control}}
-devices:
-  - virtio-serial-pci: {{id: vser0}}
-  - virtconsole: {{bus: vser0.0, chardev: term}}
-  - virtio-blk-pci: {{id: disk0, drive: disk, serial: demo0}}
-  - virtio-net-pci: {{id: nic0, netdev: left}}
-  - virtio-net-pci: {{id: nic1, netdev: right}}
-  - isa-debug-exit: {{iobase: 0x501}}
-"""
-
+#: inputs between two questions whether all is well
+BATCH = 5
 
 # -- inputs: what a schema says, and what it does not
 
@@ -147,64 +120,47 @@ class Rounds(threading.Thread):
         self.done += 1
 
 
-@pytest.fixture
-def boot(tmp_path):
-    """A machine as a process of its own, and the path of its QMP socket."""
-    import qdevpy_machine
-
-    kernel = os.path.join(os.path.dirname(qdevpy_machine.__file__), "guest", "demo.elf")
-    path = tmp_path / "qmp"
-    (tmp_path / "m.yaml").write_text(MACHINE.format(kernel=kernel, socket=path))
-    with open(tmp_path / "out", "wb") as out, open(tmp_path / "err", "wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "qdevpy", "boot", str(tmp_path / "m.yaml")], stdin=subprocess.DEVNULL, stdout=out, stderr=err
-        )
-    end = time.monotonic() + 20
-    while not path.exists():
-        assert process.poll() is None, (tmp_path / "err").read_text()
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    yield process, path
-    process.kill()
-    process.wait()
-
-
 def throw(path, count):
-    """Throw COUNT inputs; each is answered to, or at least forgotten, before the next."""
+    """Throw COUNT inputs, a few at a time; they are answered, or at least forgotten, before the next few."""
     client = Client(path)
-    number = 0
+    thrown = 0
 
-    @settings(max_examples=count, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-    @given(INPUT)
-    def one(data):
-        nonlocal number
-        number += 1
-        mark = f"after {number}"
-        client.send(data + b"\n\xff\n" + json.dumps({"execute": "query-name", "id": mark}).encode())
+    @settings(
+        max_examples=count // BATCH,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.lists(INPUT, min_size=BATCH, max_size=BATCH))
+    def throw_some(inputs):
+        nonlocal thrown
+        thrown += len(inputs)
+        mark = f"after {thrown}"
+        client.send(b"\n\xff\n".join([*inputs, json.dumps({"execute": "query-name", "id": mark}).encode()]))
         while (answer := client.answer()).get("id") != mark:
-            assert answer.keys() & {"return", "error"}, (data, answer)
-        assert answer == {"return": {}, "id": mark}, data
+            assert answer.keys() & {"return", "error"}, (inputs, answer)
+        assert answer == {"return": {}, "id": mark}, inputs
         client.events.clear()
 
-    one()
+    throw_some()
     client.close()
-    return number
+    return thrown
 
 
-def test_machine_finishes_its_work_whatever_is_thrown_at_its_monitor(boot, tmp_path):
-    process, path = boot
-    rounds = Rounds(path)
-    rounds.start()
-    try:
-        thrown = throw(path, INPUTS)
-    finally:
-        rounds.last.set()
-    assert process.wait(60) == 0
-    rounds.join(60)
-    output = (tmp_path / "out").read_text()
+def test_machine_finishes_its_work_whatever_is_thrown_at_its_monitor(tmp_path):
+    with Demo(tmp_path, "shutdown: off") as demo:
+        rounds = Rounds(demo.path)
+        rounds.start()
+        try:
+            thrown = throw(demo.path, INPUTS)
+        finally:
+            rounds.last.set()
+        assert demo.process.wait(60) == 0
+        rounds.join(60)
+    output = demo.output()
     assert thrown >= INPUTS
     assert rounds.done > 1
     assert output.count("demo: 20 checks passed") == rounds.done
     assert "FAILED" not in output
-    errors = (tmp_path / "err").read_text()
-    assert "Traceback" not in errors, errors
+    assert "Traceback" not in demo.errors()

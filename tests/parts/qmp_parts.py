@@ -2,7 +2,10 @@
 """A machine in this process with monitors, and QMP's side of a client, in plain blocking calls."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -158,3 +161,67 @@ class Client:
             assert message is not None, f"the connection ended before {name}"
             self.events.append(message)
         raise AssertionError(f"no event {name}")
+
+
+#: the demo machine, with a monitor
+DEMO = """
+machine: pc
+accel: kvm
+memory: 64M
+boot: {{kernel: {kernel}, cmdline: disks=1 nics=2 serial=demo0 writable}}
+run: {{{run}}}
+drives:
+  disk: {{scratch: 16M}}
+netdevs:
+  left: {{type: hubport, hubid: 0}}
+  right: {{type: hubport, hubid: 0}}
+chardevs:
+  term: {{type: stdio}}
+  qmp: {{type: socket, path: {socket}, server: on}}
+monitors:
+  - {{chardev: qmp, mode: control}}
+devices:
+  - virtio-serial-pci: {{id: vser0}}
+  - virtconsole: {{bus: vser0.0, chardev: term}}
+  - virtio-blk-pci: {{id: disk0, drive: disk, serial: demo0}}
+  - virtio-net-pci: {{id: nic0, netdev: left}}
+  - virtio-net-pci: {{id: nic1, netdev: right}}
+  - isa-debug-exit: {{iobase: 0x501}}
+"""
+
+
+class Demo:
+    """The demo machine as a process of its own, on KVM.
+
+    :param folder: for its files
+    :param run: of its definition's ``run:``
+    :ivar path: of its QMP socket
+    """
+
+    def __init__(self, folder, run=""):
+        import qdevpy_machine
+
+        self.folder, self.path = folder, folder / "qmp"
+        kernel = os.path.join(os.path.dirname(qdevpy_machine.__file__), "guest", "demo.elf")
+        (folder / "m.yaml").write_text(DEMO.format(kernel=kernel, socket=self.path, run=run))
+
+    def __enter__(self):
+        command = [sys.executable, "-m", "qdevpy", "boot", str(self.folder / "m.yaml")]
+        with open(self.folder / "out", "wb") as out, open(self.folder / "err", "wb") as err:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        end = time.monotonic() + PATIENCE
+        while not self.path.exists():
+            assert self.process.poll() is None, self.errors()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *exc):
+        self.process.kill()
+        self.process.wait()
+
+    def output(self):
+        return (self.folder / "out").read_text()
+
+    def errors(self):
+        return (self.folder / "err").read_text()
