@@ -9,6 +9,7 @@
      ├── PluginError          a plugin cannot be loaded or breaks the rules
      ├── UnknownNameError     no device type, board, back end or definition of that name
      ├── PathError            no object at a QOM path, or several
+     ├── HotplugError         a device cannot come or go while the machine runs
      ├── DeviceError          a device: names its id and type
      │    ├── PropertyError   unknown, unparsable or forbidden property
      │    └── RealizeError    the device cannot come to life with what it was given
@@ -73,6 +74,10 @@ class PluginError(QdevpyError):
 
 class UnknownNameError(QdevpyError):
     """Nothing of that name; the message has the nearest one, and plugins that could not be loaded."""
+
+
+class HotplugError(QdevpyError):
+    """A device cannot come or go while the machine is there."""
 
 
 class PathError(QdevpyError):

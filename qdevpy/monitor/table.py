@@ -22,6 +22,7 @@ MODULES = (
     "qdevpy.monitor.commands.machine",
     "qdevpy.monitor.commands.run",
     "qdevpy.monitor.commands.qom",
+    "qdevpy.monitor.commands.device",
 )
 
 

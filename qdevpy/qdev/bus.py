@@ -3,12 +3,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from qdevpy.errors import RealizeError
 
 if TYPE_CHECKING:
     from qdevpy.qdev.device import Device
+
+
+class HotplugHandler(Protocol):
+    """How devices join and leave a bus while the machine is there; see :mod:`qdevpy.vm.hotplug`."""
+
+    def plugged(self, device: Device) -> None:
+        """DEVICE has come; the guest is to be told."""
+
+    def unplug_request(self, device: Device) -> None:
+        """DEVICE is to go: ask the guest, or take it out (:func:`qdevpy.vm.hotplug.remove`)."""
 
 
 class Bus:
@@ -18,6 +28,7 @@ class Bus:
     :cvar type_name: QEMU's name of the type, where it is not that of the sort (``virtio-pci-bus``)
     :param name: unique in the machine (``pci.0``, ``vser0.0``)
     :param owner: the device that offers it; None for the machine's main bus
+    :ivar hotplug: how devices come and go while the machine is there; None: they do not
     """
 
     bus_type: ClassVar[str] = "System"
@@ -27,6 +38,7 @@ class Bus:
         self.name = name
         self.owner = owner
         self.children: list[Device] = []
+        self.hotplug: HotplugHandler | None = None
 
     def check(self, device: Device) -> None:
         """Override: raise RealizeError where the device cannot be plugged (slot taken, bus full)."""

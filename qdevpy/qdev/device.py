@@ -51,6 +51,7 @@ class Device(Object):
     :ivar qom_parent: what it is a part of in the composition tree: another device, or a container's path; None: nowhere
     :ivar qom_name: its name there
     :ivar hotplugged: it came while the machine was there already
+    :ivar leaving: the guest has been asked to let it go
     :ivar parts: devices that are part of this one, by name
 
     :cvar bus_type: the sort of bus it plugs into (``PCI``, ``ISA``, ``virtio-serial-bus``); None: none
@@ -78,6 +79,7 @@ class Device(Object):
     cleanup: ExitStack = attrs.field(factory=ExitStack, init=False)
     machine: Machine = attrs.field(default=None, init=False)
     hotplugged: bool = attrs.field(default=False, init=False)
+    leaving: bool = attrs.field(default=False, init=False)
     qom_parent: Device | str | None = attrs.field(default=None, init=False)
     qom_name: str = attrs.field(default="", init=False)
     parts: dict[str, Device] = attrs.field(factory=dict, init=False)

@@ -25,8 +25,11 @@ class VirtIOSerialBus(Bus):
     bus_type: ClassVar[str] = "virtio-serial-bus"
 
     def __init__(self, name: str, owner: VirtIOSerial) -> None:
+        from qdevpy.vm.hotplug import SurpriseRemoval
+
         super().__init__(name, owner)
         self.serial = owner
+        self.hotplug = SurpriseRemoval()  # control messages tell the driver
 
     def port(self, number: int) -> SerialPort | None:
         """The port of that number, or None."""
