@@ -123,6 +123,70 @@ def method(path: str, arguments: int, *terms: bytes) -> bytes:
     return _sized(b"\x14", name_string(path), bytes([arguments]), *terms)
 
 
+# -- what methods do
+
+
+def operation_region(path: str, port: int, length: int) -> bytes:
+    """``OperationRegion (PATH, SystemIO, PORT, LENGTH)``."""
+    return b"\x5b\x80" + name_string(path) + b"\x01" + integer(port) + integer(length)
+
+
+def dword_fields(region: str, *names: str) -> bytes:
+    """``Field (REGION, DWordAcc, NoLock, WriteAsZeros)``, each of NAMES 32 bits."""
+    units = (name_string(each) + bytes([32]) for each in names)
+    return _sized(b"\x5b\x81", name_string(region), b"\x43", *units)
+
+
+def mutex(path: str) -> bytes:
+    """``Mutex (PATH, 0)``."""
+    return b"\x5b\x01" + name_string(path) + b"\x00"
+
+
+def acquire(path: str) -> bytes:
+    """``Acquire (PATH, 0xFFFF)``: wait as long as it takes."""
+    return b"\x5b\x23" + name_string(path) + b"\xff\xff"
+
+
+def release(path: str) -> bytes:
+    """``Release (PATH)``."""
+    return b"\x5b\x27" + name_string(path)
+
+
+def argument(index: int) -> bytes:
+    """``ArgN``."""
+    return bytes([0x68 + index])
+
+
+def store(value: bytes, target: bytes) -> bytes:
+    """``Store (VALUE, TARGET)``."""
+    return b"\x70" + value + target
+
+
+def shift_left(value: bytes, count: bytes, target: bytes) -> bytes:
+    """``ShiftLeft (VALUE, COUNT, TARGET)``."""
+    return b"\x79" + value + count + target
+
+
+def bits_and(left: bytes, right: bytes) -> bytes:
+    """``And (LEFT, RIGHT)``, an expression."""
+    return b"\x7b" + left + right + b"\x00"
+
+
+def if_(condition: bytes, *terms: bytes) -> bytes:
+    """``If (CONDITION) {TERMS}``."""
+    return _sized(b"\xa0", condition, *terms)
+
+
+def notify(path: str, value: bytes) -> bytes:
+    """``Notify (PATH, VALUE)``."""
+    return b"\x86" + name_string(path) + value
+
+
+def call(path: str, *arguments: bytes) -> bytes:
+    """``PATH (ARGUMENTS)``; the method has been seen by then."""
+    return name_string(path) + b"".join(arguments)
+
+
 # -- resource descriptors (6.4)
 
 

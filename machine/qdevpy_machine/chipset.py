@@ -16,6 +16,9 @@ from qdevpy.qdev.sysbus import SysBusDevice
 from qdevpy_machine import layout
 from qdevpy_machine.dsdt import pirq_of
 from qdevpy_machine.isa import ISABus
+from qdevpy_machine.pcihp import BASE as HOTPLUG_BASE
+from qdevpy_machine.pcihp import GPE_BASE, GPE_HOTPLUG, GPE_SIZE, GeneralPurposeEvents, PCIHotplug
+from qdevpy_machine.pcihp import SIZE as HOTPLUG_SIZE
 from qdevpy_machine.pm import SIZE as PM_SIZE
 from qdevpy_machine.pm import PMRegisters
 
@@ -211,6 +214,7 @@ class PIIX4PM(PCIDevice):
     """Function 01.3: ACPI fixed hardware: PM1 event and control, PM timer; S5 ends the machine.
 
     :ivar registers: the block that is mapped where config register 0x40 says
+    :ivar hotplug: the ACPI PCI hotplug controller
     """
 
     type_name: ClassVar[str] = "PIIX4_PM"
@@ -229,8 +233,14 @@ class PIIX4PM(PCIDevice):
         self.config.set(DEVACTB_REGISTER, APMC_ENABLE, 4)
         machine = self.machine
         self._mapping: Mapping | None = None
+        self._fixed_event = self._sci = False
+        self.events = GeneralPurposeEvents(self._update_sci)
+        self.hotplug = PCIHotplug(lambda: self.events.raise_event(GPE_HOTPLUG))
+        self.hotplug.add_bus(self.bus)
+        for block, base, size in ((self.events, GPE_BASE, GPE_SIZE), (self.hotplug, HOTPLUG_BASE, HOTPLUG_SIZE)):
+            self.cleanup.callback(machine.space.map("pio", base, size, block.read, block.write).unmap)
         self.registers = PMRegisters(
-            set_sci=lambda level: machine.accel.set_gsi(layout.SCI, level),
+            set_sci=self._set_fixed_event,
             power_off=lambda: machine.request_shutdown("guest powered off"),
             clock=machine.clock,
         )
@@ -243,6 +253,18 @@ class PIIX4PM(PCIDevice):
         self.config.set(PM_ENABLE_REGISTER, 0, 1)
         self._map(None)
         self.registers.reset()
+        self.events.reset()
+
+    def _set_fixed_event(self, level: bool) -> None:
+        self._fixed_event = level
+        self._update_sci()
+
+    def _update_sci(self) -> None:
+        """The SCI is up while a fixed or a general purpose event is pending."""
+        level = self._fixed_event or self.events.level
+        if level != self._sci:
+            self._sci = level
+            self.machine.accel.set_gsi(layout.SCI, level)
 
     def config_written(self, offset: int, size: int) -> None:
         """Base and enable registers move the block."""

@@ -18,8 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from qdevpy_machine import aml, layout
+from qdevpy_machine import aml, hotplug_aml, layout, pcihp
 
+PCI_IO_START = 0xB000
+#: slots of pci.0 that hold no part of the board
+HOTPLUG_SLOTS = tuple(range(2, 32))
 LINKS = ("LNKA", "LNKB", "LNKC", "LNKD")
 
 
@@ -75,7 +78,8 @@ def _host_bridge(*inside: bytes) -> bytes:
                 aml.word_bus_number(0, 0xFF),
                 aml.io(0xCF8, 8),
                 aml.word_io(0, 0xCF7),
-                aml.word_io(0xD00, 0xFFFF),
+                aml.word_io(0xD00, pcihp.BASE - 1),  # between the two windows are the hotplug registers
+                aml.word_io(PCI_IO_START, 0xFFFF),
                 aml.dword_memory(*layout.PCI_HOLE),
             ),
         ),
@@ -110,9 +114,13 @@ def _processor(index: int) -> bytes:
 def build_dsdt(*, cpus: int, serial_ports: Sequence[SerialPort]) -> bytes:
     """The definition block's body, without the table header."""
     isa = aml.device("ISA", aml.name("_ADR", aml.integer(1 << 16)), *_serial_ports(serial_ports), _rtc())
-    return aml.scope(
-        "_SB",
-        *(_processor(index) for index in range(cpus)),
-        *(_link(index) for index in range(len(LINKS))),
-        _host_bridge(isa),
-    ) + aml.name("_S5", aml.package((aml.ZERO,) * 4))
+    return (
+        aml.scope(
+            "_SB",
+            *(_processor(index) for index in range(cpus)),
+            *(_link(index) for index in range(len(LINKS))),
+            _host_bridge(hotplug_aml.registers(), isa, hotplug_aml.bus(0, HOTPLUG_SLOTS)),
+        )
+        + hotplug_aml.event()
+        + aml.name("_S5", aml.package((aml.ZERO,) * 4))
+    )

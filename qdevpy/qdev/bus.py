@@ -20,6 +20,9 @@ class HotplugHandler(Protocol):
     def unplug_request(self, device: Device) -> None:
         """DEVICE is to go: ask the guest, or take it out (:func:`qdevpy.vm.hotplug.remove`)."""
 
+    def reset(self) -> None:
+        """The machine is about to be reset: who is still to go goes."""
+
 
 class Bus:
     """A bus with its children in the order they were plugged.

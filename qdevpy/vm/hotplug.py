@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qdevpy.errors import HotplugError, PathError, UnknownNameError
+from qdevpy.errors import HotplugError, LocatedError, PathError, UnknownNameError
 from qdevpy.qdev.device import Device
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class SurpriseRemoval:
     def unplug_request(self, device: Device) -> None:
         """Take it out now."""
         remove(device)
+
+    def reset(self) -> None:
+        """Nobody is about to go."""
 
 
 def device_add(machine: Machine, options: Mapping[str, Any]) -> Device:
@@ -50,11 +53,11 @@ def device_add(machine: Machine, options: Mapping[str, Any]) -> Device:
     if identity is not None and machine.find_device(str(identity)) is not None:
         raise HotplugError(f"Duplicate device ID '{identity}'")
     try:
-        device = add_device(
-            machine, machine.registry, DeviceDefinition(str(options["driver"]), values, place), hotplugged=True
-        )
-    except UnknownNameError as error:
-        raise HotplugError(f"'{options['driver']}' is not a valid device model name: {error}") from None
+        device = add_device(machine, machine.registry, DeviceDefinition(str(options["driver"]), values, place), hotplugged=True)
+    except LocatedError as error:
+        if not isinstance(error.error, UnknownNameError):
+            raise error.error from None
+        raise HotplugError(f"'{options['driver']}' is not a valid device model name; {error.error}") from None
     device.reset()
     for part in reversed(list(device.walk())):
         part.vm_state_changed(machine.running)

@@ -92,6 +92,7 @@ class RunControl:
     :ivar shutdown_ends: the guest's power-off ends the process; else it leaves the machine standing
     :ivar hurried: asked to end once more while it waited for requests in flight; they are given up
     :ivar panic_action: ``shutdown``, ``pause``, ``exit-failure`` or ``none``
+    :ivar has_guest: something has run, and may have to be asked before devices go
     :ivar preconfig: waits for ``x-exit-preconfig``
     """
 
@@ -110,6 +111,7 @@ class RunControl:
         self.hurried = False
         self.panic_action = "shutdown"
         self.preconfig = False
+        self.has_guest = False
         self._cause: Cause = "none"  # the ending's
         self._shutdown: Request | None = None
         self._reset: Request | None = None
@@ -210,6 +212,10 @@ class RunControl:
         :raises BootError: the kernel or initrd cannot be loaded
         """
         with self.lock:
+            for device in list(self.devices()):
+                for bus in device.child_buses:
+                    if bus.hotplug is not None:
+                        bus.hotplug.reset()
             for root in self.root_buses:
                 root.reset()
             self.board.reset(self.machine)
@@ -246,6 +252,7 @@ class RunControl:
             self.emit("Stop")
 
     def _go(self) -> None:
+        self.has_guest = self.accel.name != "none"
         self.clock.start()
         for device in reversed(list(self.devices())):  # children first: a transport after what it carries (rule 7)
             device.vm_state_changed(True)

@@ -56,8 +56,8 @@ def test_fadt_names_power_management_ports_and_reset_register():
 
     assert len(fadt) == 244
     assert struct.unpack_from("<H", fadt, 46) == (layout.SCI,)
-    assert struct.unpack_from("<8I", fadt, 56) == (0x600, 0, 0x604, 0, 0, 0x608, 0, 0)
-    assert fadt[88:92] == bytes([4, 2, 0, 4])
+    assert struct.unpack_from("<8I", fadt, 56) == (0x600, 0, 0x604, 0, 0, 0x608, 0xAFE0, 0)
+    assert fadt[88:93] == bytes([4, 2, 0, 4, 4])
     assert fadt[108] == 0x32
     assert fadt[116:128] == struct.pack("<BBBBQ", 1, 8, 0, 1, 0xCF9)
     assert fadt[128] == 6

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices that come and go, without a guest."""
+
+import pytest
+
+from qdevpy.definition.model import MachineDefinition
+from qdevpy.errors import HotplugError, PathError, QdevpyError
+from qdevpy.plugin.manager import load_plugins
+from qdevpy.vm.build import build_machine
+from qdevpy.vm.hotplug import device_add, device_del
+
+
+@pytest.fixture
+def machine():
+    with build_machine(MachineDefinition(machine="pc", accel="none"), load_plugins()) as machine, machine.lock:
+        device_add(machine, {"driver": "virtio-serial-pci", "id": "vser0"})
+        yield machine
+
+
+@pytest.fixture
+def events(machine):
+    seen = []
+    machine.events.subscribe(seen.append)
+    return seen
+
+
+def test_port_that_is_added_has_its_id_and_place(machine):
+    port = device_add(machine, {"driver": "virtserialport", "id": "port0", "bus": "vser0.0", "nr": 3, "name": "org.test"})
+    assert (port.nr, port.hotplugged, port.qom_path) == (3, True, "/machine/peripheral/port0")
+
+
+def test_port_that_is_deleted_is_gone_and_told(machine, events):
+    device_add(machine, {"driver": "virtserialport", "id": "port0"})
+    device_del(machine, "port0")
+    assert machine.find_device("port0") is None
+    assert [tuple(event) for event in events] == [("port0", "/machine/peripheral/port0")]
+
+
+def test_id_of_a_deleted_device_is_free(machine):
+    for _ in range(3):
+        device_add(machine, {"driver": "virtserialport", "id": "port0"})
+        device_del(machine, "/machine/peripheral/port0")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Parameter 'driver' is missing"),
+        ({"driver": "virtio-blk-pcj"}, "'virtio-blk-pcj' is not a valid device model name"),
+        ({"driver": "virtserialport", "id": "vser0"}, "Duplicate device ID 'vser0'"),
+        ({"driver": "virtserialport", "bus": "nope.0"}, "bus 'nope.0' not found"),
+        ({"driver": "isa-debugcon"}, "Bus 'isa.0' does not support hotplugging"),
+        ({"driver": "virtserialport", "nr": {}}, "Invalid parameter type for 'nr'"),
+    ],
+)
+def test_device_that_cannot_be_added_leaves_nothing_behind(machine, options, message):
+    before = list(machine.devices())
+    with pytest.raises(QdevpyError, match=message):
+        device_add(machine, options)
+    assert list(machine.devices()) == before
+
+
+def test_device_that_is_not_there_cannot_be_deleted(machine):
+    with pytest.raises(PathError, match="Device 'nope' not found"):
+        device_del(machine, "nope")
+
+
+def test_part_of_the_board_cannot_be_deleted(machine):
+    chip = next(device for device in machine.devices() if device.type_name == "PIIX3")
+    with pytest.raises(HotplugError, match="does not support hotplugging"):
+        device_del(machine, chip.qom_path)
+
+
+def slots(machine, register):
+    return machine.space.read("pio", 0xAE00 + register, 4)
+
+
+@pytest.fixture
+def running(machine):
+    """A machine that has a guest as far as hotplug is concerned: it must be asked."""
+    machine.has_guest = True
+    device_add(machine, {"driver": "virtio-net-pci", "id": "nic0", "addr": "6"})
+    return machine
+
+
+def test_guest_is_told_once_of_a_device_that_came(running):
+    assert slots(running, 0) & 1 << 6
+    assert slots(running, 0) == 0
+    assert running.space.read("pio", 0xAFE0, 2) == 2
+
+
+def test_device_stays_until_the_guest_ejects_it(running, events):
+    device_del(running, "nic0")
+    assert slots(running, 4) == 1 << 6
+    assert running.find_device("nic0") is not None
+    running.space.write("pio", 0xAE08, 1 << 6, 4)
+    assert slots(running, 4) == 0
+    assert [tuple(event) for event in events] == [("nic0", "/machine/peripheral/nic0")]
+
+
+def test_device_that_was_asked_to_go_is_not_asked_again(running):
+    device_del(running, "nic0")
+    with pytest.raises(HotplugError, match="already in the process of unplug"):
+        device_del(running, "nic0")
+
+
+def test_reset_takes_out_what_was_asked_to_go(running, events):
+    device_del(running, "nic0")
+    running.reset()
+    assert [event.device for event in events] == ["nic0"]
+
+
+def test_guest_cannot_eject_the_board(running):
+    before = [device.type_name for device in running.devices() if not device.user_creatable]
+    running.space.write("pio", 0xAE08, 0x3, 4)
+    assert [device.type_name for device in running.devices() if not device.user_creatable] == before
+
+
+def test_bus_that_is_not_there_reads_as_nothing(running):
+    running.space.write("pio", 0xAE10, 0xFFFFFFFF, 4)
+    assert [slots(running, register) for register in (0, 4, 8, 12)] == [0, 0, 0, 0]
+    running.space.write("pio", 0xAE08, 1 << 6, 4)
+    assert running.find_device("nic0") is not None
+
+
+def test_sci_is_up_while_an_enabled_event_is_pending(running):
+    levels = running.accel.gsi_levels
+    running.space.write("pio", 0xAFE2, 2, 2)
+    assert levels[9] is True
+    running.space.write("pio", 0xAFE0, 2, 2)
+    assert levels[9] is False
