@@ -124,16 +124,22 @@ def boot_linux(
     stock_initramfs: Path,
     run_where_kvm_is_complete: Callable[[list[str]], tuple[int, str]],
 ) -> Callable[..., Boot]:
-    """Boot the stock kernel with so many CPUs and these settings of the definition."""
+    """Boot the stock kernel with so many CPUs and these settings of the definition; with an init of the test's own, which
+    may reboot, where it gives one."""
 
-    def boot(cpus: int, **settings: str) -> Boot:
+    def boot(cpus: int, init: str | None = None, **settings: str) -> Boot:
         lab_linux.make_root_image(tmp_path / "disk.img", PAYLOAD)
         (tmp_path / "payload").write_bytes(PAYLOAD)
-        shutil.copyfile(stock_initramfs, tmp_path / "initrd.gz")
+        initramfs = tmp_path / "initrd.gz"
+        if init is None:
+            shutil.copyfile(stock_initramfs, initramfs)
+        else:
+            initramfs.write_bytes(lab_linux.make_initramfs(stock_kernel, init))
         scenario = {
             "vmm": os.environ.get("QDEVPY_LAB_VMM", "qdevpy"),
             "kernel": str(stock_kernel.image),
-            "initrd": str(stock_initramfs),
+            "initrd": str(initramfs),
+            "reboots": init is not None,
             "cpus": cpus,
             "settings": settings,
             "timeout": SECONDS_HERE if kvm_is_complete() else SECONDS_IN_LAB,

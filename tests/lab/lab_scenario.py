@@ -87,7 +87,7 @@ def qdevpy_command(wanted: dict[str, object], image: Path, serial: str) -> list[
         "chardevs.port.wait": "off",
         **wanted["settings"],  # type: ignore[dict-item]
     }
-    command = [sys.executable, "-m", "qdevpy", "-v", "boot", "linux", "--no-reboot"]
+    command = [sys.executable, "-m", "qdevpy", "-v", "boot", "linux", *([] if wanted.get("reboots") else ["--no-reboot"])]
     command += ["--kernel", str(wanted["kernel"]), "--initrd", str(wanted["initrd"])]
     return command + [f"--set={path}={value}" for path, value in settings.items()]
 
@@ -96,7 +96,7 @@ def qemu_command(wanted: dict[str, object], image: Path, serial: str) -> list[st
     """The same machine in QEMU, to see whether the harness itself is right."""
     return [
         *("qemu-system-x86_64", "-M", "pc", "-accel", "kvm", "-cpu", "host", "-m", "256", "-smp", str(wanted["cpus"])),
-        *("-nodefaults", "-display", "none", "-no-reboot"),
+        *("-nodefaults", "-display", "none", *([] if wanted.get("reboots") else ["-no-reboot"])),
         *("-kernel", str(wanted["kernel"]), "-initrd", str(wanted["initrd"]), "-append", "console=hvc0"),
         *("-chardev", "stdio,id=term", "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=term"),
         *("-chardev", f"socket,id=port,path={serial},server=on,wait=off"),

@@ -45,3 +45,13 @@ def test_stock_kernel_uses_disk_network_console_and_serial_port(boot_linux, stoc
     assert len(written) == 512 * 4096
     assert lab_linux.read_from_image(boot.image, "/data/written.sum").split()[0].decode() == hashlib.sha256(written).hexdigest()
     assert lab_linux.read_from_image(boot.image, "/data/download") == PAYLOAD
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_stock_kernel_with_two_cpus_reboots_and_finds_both_again(boot_linux):
+    boot = boot_linux(2, init=lab_linux.REBOOTING_INIT)
+
+    assert boot.status == 0, boot.console
+    found = re.findall(r"^lab: boot (\d), (\d) cpus, clock (\S+)", boot.console, re.MULTILINE)
+    assert found == [(str(number), "2", found[0][2]) for number in range(4)]
