@@ -46,6 +46,7 @@ ffibuilder.cdef("""
     int qn_plug(struct qn_queue *q, int kind, int fd, bool vnet_header, const char *dest, size_t dest_len);
     void qn_unplug(struct qn_queue *q);
     bool qn_is_gone(struct qn_queue *q);
+    bool qn_send(struct qn_queue *q, const uint8_t *frame, size_t len);
     void qn_get_counters(struct qn_queue *q, struct qn_counters *to);
     uintptr_t qn_rx_ops(void);
     uintptr_t qn_tx_ops(void);

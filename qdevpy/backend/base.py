@@ -42,6 +42,9 @@ class Backend(Object):
     def close(self) -> None:
         """Override: give it back. Called once, after all devices are gone."""
 
+    def removed(self) -> None:
+        """Override: tell who still has it. Called once after :meth:`close`, where it went while the machine runs."""
+
     def removable(self) -> None:
         """Override: whether it may go while the machine runs.
 

@@ -34,11 +34,13 @@ class Chardev(Backend):
     """Base class of chardevs. A subclass overrides :meth:`do_write` and calls :meth:`deliver` and :meth:`set_open`.
 
     :ivar is_open: whether somebody is at the other end
+    :ivar frontend_open: whether the device listens: one is plugged in, and where the guest opens and closes it, it has
     """
 
     section: ClassVar[str] = "chardevs"
 
     is_open: bool = attrs.field(default=False, init=False)
+    frontend_open: bool = attrs.field(default=False, init=False)
     _can_receive: CanReceive | None = attrs.field(default=None, init=False)
     _receive: Receive | None = attrs.field(default=None, init=False)
     _event: Event | None = attrs.field(default=None, init=False)
@@ -55,6 +57,7 @@ class Chardev(Backend):
             ``"resized"`` (see :attr:`terminal_size`); more may come, ignore what you do not know
         """
         self._can_receive, self._receive, self._event = can_receive, receive, event
+        self.frontend_open = True
         if self.is_open:
             event("opened")
         self.resume()
@@ -62,6 +65,7 @@ class Chardev(Backend):
     def detach(self) -> None:
         """The device goes; input waits for the next one."""
         self._can_receive = self._receive = self._event = self._on_writable = None
+        self.frontend_open = False
 
     def write(self, data: Buffer) -> int:
         """Send DATA; never blocks.
@@ -82,6 +86,12 @@ class Chardev(Backend):
 
     def set_guest_open(self, opened: bool) -> None:
         """The guest opened or closed its side. Override where the other end is to know."""
+        self.frontend_open = opened
+
+    @property
+    def filename(self) -> str:
+        """What QMP's query-chardev calls the other end."""
+        return self.type_name
 
     @property
     def terminal_size(self) -> tuple[int, int] | None:

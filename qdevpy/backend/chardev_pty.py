@@ -39,6 +39,11 @@ class PtyChardev(StreamChardev):
     _timer: Timer | None = attrs.field(default=None, init=False)
 
     @property
+    def filename(self) -> str:
+        """As QEMU's."""
+        return f"pty:{self.device}"
+
+    @property
     def device(self) -> str:
         """The pseudo-terminal's name: ``/dev/pts/N``."""
         return self._slave_name

@@ -97,6 +97,15 @@ class SocketChardev(StreamChardev):
         return f"{self.host or 'localhost'}:{self.port}"
 
     @property
+    def filename(self) -> str:
+        """As QEMU's: ``disconnected:`` in front where nobody is there, and which side we are."""
+        state = "" if self.is_open else "disconnected:"
+        if self.path is not None:
+            return f"{state}unix:{self.path}{',server=on' if self.server else ''}"
+        port = self.bound_port if self._listener is not None else self.port
+        return f"{state}tcp:{self.host or 'localhost'}:{port}{',server=on' if self.server else ''}"
+
+    @property
     def bound_port(self) -> int:
         """The TCP port that a server listens at."""
         assert self._listener is not None

@@ -151,6 +151,15 @@ class Drive(Backend):
         lower = "null-co" if self.is_null else "host_device" if self.is_block_device else "file"
         return [(upper, "raw"), (self.file_node_name or f"#block.{self.name}.file", lower)]
 
+    @property
+    def filename(self) -> str:
+        """What QMP calls the file."""
+        if self._below is not None:
+            return self._below.filename
+        if self.is_null:
+            return f"{self.driver}://" if self.driver in NULL_DRIVERS else str(self.file)
+        return self.file or f"scratch:{self.name}"
+
     def _error(self, what: str, advice: str | None = None) -> BackendError:
         return BackendError(f"drive '{self.name}': {self._where}: {what}" + (f"; {advice}" if advice else ""))
 

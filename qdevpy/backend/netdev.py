@@ -100,6 +100,15 @@ class NetDev(Backend):
         """The card found a port hung up; on the main loop. The card has stopped using it."""
         self.set_link(False)
 
+    # -- coming and going
+
+    def removable(self) -> None:
+        """Always, as in QEMU: a card that has it stays without a network."""
+
+    def removed(self) -> None:
+        """The card's link goes down for good."""
+        self.set_link(False)
+
     # -- for back ends
 
     def set_link(self, up: bool) -> None:

@@ -213,7 +213,7 @@ class TapNetDev(NetDev):
 
     def enable_port(self, index: int, enabled: bool) -> None:
         """TUNSETQUEUE: the kernel spreads flows over enabled queues only."""
-        if self._enabled[index] == enabled or index == 0:
+        if index == 0 or index >= len(self._fds) or self._enabled[index] == enabled:
             return
         flag = IFF_ATTACH_QUEUE if enabled else IFF_DETACH_QUEUE
         try:

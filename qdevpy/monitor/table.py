@@ -23,6 +23,12 @@ MODULES = (
     "qdevpy.monitor.commands.run",
     "qdevpy.monitor.commands.qom",
     "qdevpy.monitor.commands.device",
+    "qdevpy.monitor.commands.block",
+    "qdevpy.monitor.commands.objects",
+    "qdevpy.monitor.commands.net",
+    "qdevpy.monitor.commands.char",
+    "qdevpy.monitor.commands.pci",
+    "qdevpy.monitor.commands.virtio",
 )
 
 

@@ -33,6 +33,10 @@ class TransportBindings(ABC):
     def notify_config(self) -> None:
         """Tell the guest that the config space changed (ISR bit 1 or the config vector)."""
 
+    def transport_features(self) -> int:
+        """Override: features that the transport offers beside the device's."""
+        return 0
+
     @abstractmethod
     def set_host_notifier(self, index: int, taken: bool) -> int | None:
         """True: somebody else (vhost) serves queue INDEX: our handler is detached, the ioeventfd stays and its

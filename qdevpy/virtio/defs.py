@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers of the virtio specification that several files need."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 # 2.1 Device Status Field
 STATUS_ACKNOWLEDGE = 1
 STATUS_DRIVER = 2
@@ -36,3 +41,12 @@ NO_VECTOR = 0xFFFF
 # 4.1.2 PCI Device Discovery
 PCI_VENDOR = 0x1AF4
 PCI_MODERN_BASE = 0x1040
+
+
+def feature_names(prefix: str, numbers: Mapping[str, Any]) -> dict[int, str]:
+    """``{9: "VIRTIO_BLK_F_FLUSH"}`` of constants ``F_FLUSH = 9``.
+
+    :param prefix: ``VIRTIO_BLK_``
+    :param numbers: a module's ``vars()``
+    """
+    return {number: f"{prefix}{name}" for name, number in numbers.items() if name.startswith("F_")}

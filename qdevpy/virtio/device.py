@@ -12,7 +12,7 @@ Device status (virtio 1.2, 2.1), as the transport moves it::
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -117,6 +117,14 @@ class VirtIODevice(Device):
     def host_features(self) -> int:
         """Features offered, without the transport's; default: the bit properties of word ``features``."""
         return prop.word_of(self, "features")
+
+    @classmethod
+    def feature_names(cls) -> Mapping[int, str]:
+        """Override: the device's own feature bits, ``VIRTIO_BLK_F_FLUSH`` and so on, for who looks at it from outside.
+
+        :func:`qdevpy.virtio.defs.feature_names` makes it of a module's constants.
+        """
+        return {}
 
     def features_acked(self, features: int) -> None:
         """The driver settled on FEATURES (FEATURES_OK, or DRIVER_OK of a legacy driver)."""

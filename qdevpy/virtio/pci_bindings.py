@@ -41,6 +41,10 @@ class PCIBindings(TransportBindings):
         self._guest_notifiers: list[GuestNotifier] = []  # by queue, while assigned
         self._guest_notifier_changed: GuestNotifierChanged | None = None
 
+    def transport_features(self) -> int:
+        """VERSION_1, where there is the modern interface."""
+        return 0 if self._proxy.disable_modern else 1 << defs.F_VERSION_1
+
     # -- interrupts
 
     def notify(self, index: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdevpy.accel.base import CpuAccelerator
 from qdevpy.errors import BackendError, RealizeError
@@ -72,6 +72,7 @@ class Machine(RunControl):
         self.events = Events()
         self.monitors: MonitorServer | None = None
         self.backends: dict[tuple[str, str], Backend] = {}
+        self.announcements: dict[str, Any] = {}  # announce-self's that go on, by id
         self.system_bus = Bus("main-system-bus")
         self.root_buses: list[Bus] = [self.system_bus]
         self.composition = Composition(cpus)
@@ -127,6 +128,7 @@ class Machine(RunControl):
         backend.removable()
         del self.backends[section, name]
         backend.close()
+        backend.removed()
 
     def _close_backends(self) -> None:
         """Newest first, for some stand on others."""

@@ -8,6 +8,7 @@ import asyncio
 import typing
 
 import pytest
+from qmp_device_commands import DEVICE_CASES
 from qmp_parts import RunningMachine, backend, chardev, device
 
 #: what there must be at least
@@ -254,6 +255,7 @@ CASES = {
     "quit": quit_,
     "set-action": set_action,
     "x-exit-preconfig": x_exit_preconfig,
+    **DEVICE_CASES,
 }
 
 

@@ -11,6 +11,7 @@ from qdevpy.native.iothread import IOThread
 from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
 from qdevpy.virtio import defs
+from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
 from qdevpy_virtio_net import numbers as n
 from qdevpy_virtio_net.device import VirtIONet
@@ -137,7 +138,12 @@ class NetRig:
         self.netdev = netdev
         self.device = VirtIONet(id="nic")
         self.machine = SimpleNamespace(
-            memory=self.memory, space=self.space, loop=self.loop, iothread=lambda name: self.thread, next_mac=lambda: MAC
+            memory=self.memory,
+            space=self.space,
+            loop=self.loop,
+            iothread=lambda name: self.thread,
+            next_mac=lambda: MAC,
+            events=Events(),
         )
         self.rings = []
         self.realized = False

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -259,6 +259,11 @@ class VirtIOBlock(VirtIODevice):
         """As the driver is told; a track has whole blocks, where the disk does not have the geometry's size."""
         odd = self._disk.sectors * SECTOR // self.heads // self.secs % self.logical_block_size
         return Geometry(self.cyls, self.heads, self.secs & ~(self.logical_block_size // SECTOR - 1) if odd else self.secs)
+
+    @classmethod
+    def feature_names(cls) -> Mapping[int, str]:
+        """Names of ``config.F_*``."""
+        return defs.feature_names("VIRTIO_BLK_", vars(config))
 
     def host_features(self) -> int:
         """Those of the properties, and what follows from the drive."""

@@ -14,7 +14,7 @@ import itertools
 import logging
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -117,6 +117,11 @@ class VirtIOSerial(VirtIODevice):
     def vectors_wanted(self) -> int:
         """One for config changes and one a port, as QEMU (for machines older than the default of two)."""
         return self.max_ports + 1
+
+    @classmethod
+    def feature_names(cls) -> Mapping[int, str]:
+        """Names of ``F_*``."""
+        return defs.feature_names("VIRTIO_CONSOLE_", globals())
 
     def host_features(self) -> int:
         """MULTIPORT where there can be more than one port."""

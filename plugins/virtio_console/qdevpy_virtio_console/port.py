@@ -78,6 +78,7 @@ class SerialPort(Device):
             self.cleanup.callback(self.chardev.release)
             self.chardev.attach(self._can_receive, self._receive, self._chardev_event)
             self.cleanup.callback(self.chardev.detach)
+            self.chardev.frontend_open = self.is_console
             if self.is_console:
                 self.host_connected = True
         self.serial.port_plugged(self)
@@ -125,7 +126,12 @@ class SerialPort(Device):
         self._input.clear()
         if self.chardev is not None:
             self.chardev.set_guest_open(connected)
+            self.chardev.frontend_open = connected or self.is_console
             self.chardev.resume()
+        if self.id and self.machine is not None:
+            from qdevpy.vm.event_types import VserportChange
+
+            self.machine.events.emit(VserportChange(self.id, connected))
 
     def emergency_write(self, data: bytes) -> None:
         """Output past the queues, whatever state they are in; lost where the chardev takes nothing now."""

@@ -67,7 +67,10 @@ class ControlQueue:
             return False
         if command > n.CTRL_RX_ALLMULTI and not self._device.has_feature(n.F_CTRL_RX_EXTRA):
             return False
-        return self._device.filter.set_mode(command, bool(data[0]))
+        if not self._device.filter.set_mode(command, bool(data[0])):
+            return False
+        self._device.filter_changed()
+        return True
 
     def _mac(self, command: int, data: bytes) -> bool:
         """5.1.6.5.2 Setting MAC Address Filtering."""
@@ -83,6 +86,7 @@ class ControlQueue:
         if unicast is None or multicast is None or rest:
             return False
         self._device.filter.set_table(unicast, multicast)
+        self._device.filter_changed()
         return True
 
     def _vlan(self, command: int, data: bytes) -> bool:
@@ -93,6 +97,7 @@ class ControlQueue:
         if vlan >= 4096:
             return False
         self._device.filter.set_vlan(vlan, command == n.CTRL_VLAN_ADD)
+        self._device.filter_changed()
         return True
 
     def _announce(self, command: int, data: bytes) -> bool:

@@ -6,22 +6,25 @@ from __future__ import annotations
 import logging
 import os
 import struct
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from qdevpy.backend.card import NetCard
 from qdevpy.backend.netdev import NetDev, Offload, Port
 from qdevpy.errors import BackendError, PropertyError, RealizeError
 from qdevpy.pci.device import NO_FAILOVER
 from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
-from qdevpy.qdev.device import Notification
+from qdevpy.qdev.device import Device, Notification
 from qdevpy.virtio import defs
 from qdevpy.virtio.device import VirtIODevice
 from qdevpy_virtio_net import numbers as n
 from qdevpy_virtio_net.features import GUEST_OFFLOADS, guest_offloads, offered
 
 if TYPE_CHECKING:
+    from qdevpy.backend.card import ReceiveState
     from qdevpy.native.iothread import IOThread
     from qdevpy.virtio.queue import NativeHandler, VirtQueue
     from qdevpy_virtio_net.control import ControlQueue
@@ -42,7 +45,7 @@ def _feature(number: int, default: bool, name: str, what: str) -> Any:
     return prop.bit("features", number, default, name=name, help=what)
 
 
-class VirtIONet(VirtIODevice):
+class VirtIONet(VirtIODevice, NetCard):
     """A network card. Queues: rx0, tx0, rx1, tx1, ..., control (5.1.2)."""
 
     type_name: ClassVar[str] = "virtio-net-device"
@@ -120,6 +123,7 @@ class VirtIONet(VirtIODevice):
     _offered: int | None = attrs.field(default=None, init=False)
     _announce: bool = attrs.field(default=False, init=False)
     _link: bool = attrs.field(default=True, init=False)
+    _filter_asked: bool = attrs.field(default=True, init=False)
     _lib: Any = attrs.field(default=None, init=False)
     _dev: Any = attrs.field(default=None, init=False)
     _native: list[Any] = attrs.field(factory=list, init=False)
@@ -219,6 +223,11 @@ class VirtIONet(VirtIODevice):
         self._set_active_pairs(1)
 
     # -- features and config space
+
+    @classmethod
+    def feature_names(cls) -> Mapping[int, str]:
+        """Names of ``numbers.F_*``."""
+        return defs.feature_names("VIRTIO_NET_", vars(n))
 
     def host_features(self) -> int:
         """The bit properties, less what the netdev cannot serve; settled when the device is realized."""
@@ -364,6 +373,7 @@ class VirtIONet(VirtIODevice):
         """The driver changes the card's address, until reset."""
         self._current_mac = mac
         self.filter.set_mac(mac)
+        self.filter_changed()
 
     def set_queue_pairs(self, pairs: int) -> bool:
         """The driver uses the first PAIRS pairs; False: refused."""
@@ -384,6 +394,30 @@ class VirtIONet(VirtIODevice):
         self._announce = True
         self.bindings.notify_config()
         return True
+
+    def send(self, frame: bytes) -> bool:
+        """As :meth:`NetCard.send`."""
+        return bool(self._lib.qn_send(self._native[1], frame, len(frame)))
+
+    @property
+    def address(self) -> bytes:
+        """As :attr:`NetCard.address`: the driver may have changed it."""
+        return self._current_mac
+
+    def receive_state(self) -> ReceiveState:
+        """As :meth:`NetCard.receive_state`."""
+        self._filter_asked = True
+        return self.filter.state(all_vlans=not self.has_feature(n.F_CTRL_VLAN))
+
+    def filter_changed(self) -> None:
+        """The driver changed the receive filter: who asked for it last hears of it, once."""
+        if not self._filter_asked:
+            return
+        from qdevpy.vm.event_types import NicRxFilterChanged
+
+        self._filter_asked = False
+        outer = self.qom_parent if isinstance(self.qom_parent, Device) else self
+        self.machine.events.emit(NicRxFilterChanged(outer.id, self.qom_path))
 
     def announced(self) -> bool:
         """The driver has done so; False: nobody had asked."""

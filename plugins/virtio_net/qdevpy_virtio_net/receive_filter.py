@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qdevpy_virtio_net import numbers as n
 from qdevpy_virtio_net._native import ffi, lib
+
+if TYPE_CHECKING:
+    from qdevpy.backend.card import ReceiveState, RxState
 
 #: receive mode command -> field of ``struct qn_filter``
 MODES = {
@@ -76,6 +79,29 @@ class ReceiveFilter:
         """Every VLAN id."""
         ffi.buffer(self._native.vlans)[:] = (b"\xff" if wanted else b"\0") * 512
         self._apply()
+
+    def state(self, *, all_vlans: bool) -> ReceiveState:
+        """For who asks; ALL_VLANS: the driver does not filter by VLAN."""
+        from qdevpy.backend.card import ReceiveState
+
+        def state_of(none: str, every: str) -> RxState:
+            return "none" if self._modes[none] else "all" if self._modes[every] else "normal"
+
+        unicast = self._native.n_unicast
+        table = [bytes(self._native.table[i]) for i in range(unicast + self._native.n_multicast)]
+        vlans = [number for number in range(4096) if self._native.vlans[number // 8] >> number % 8 & 1]
+        return ReceiveState(
+            promiscuous=self._modes["promisc"],
+            broadcast=not self._modes["nobcast"],
+            unicast=state_of("nouni", "alluni"),
+            multicast=state_of("nomulti", "allmulti"),
+            vlan="all" if all_vlans else "normal" if vlans else "none",
+            overflow=(self._unicast_overflow, self._multicast_overflow),
+            mac=bytes(self._native.mac),
+            unicast_table=table[:unicast],
+            multicast_table=table[unicast:],
+            vlan_table=vlans,
+        )
 
     def _apply(self) -> None:
         for mode, on in self._modes.items():

@@ -10,6 +10,7 @@ from qdevpy.backend.chardev import Chardev
 from qdevpy.native.memory import GuestMemory
 from qdevpy.virtio import defs
 from qdevpy.virtio.bindings import TransportBindings
+from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
 from qdevpy_virtio_console.control import ControlMessage
 from qdevpy_virtio_console.device import CONTROL_IN, CONTROL_OUT, VirtIOSerial
@@ -164,6 +165,7 @@ class Guest:
         self.memory = GuestMemory()
         self.memory.add_ram(0, 32 * MIB)
         self.running = True
+        self.events = Events()
         self.buses = []
         self.device = VirtIOSerial()
         for name, value in options.items():

@@ -22,6 +22,8 @@ int qn_plug(struct qn_queue *q, int kind, int fd, bool vnet_header, const char *
 /* Synchronous: on return nothing of the old fd is in use. */
 void qn_unplug(struct qn_queue *q);
 bool qn_is_gone(struct qn_queue *q);
+/* tx: send a frame of LEN bytes to the host's side; false: dropped. */
+bool qn_send(struct qn_queue *q, const uint8_t *frame, size_t len);
 void qn_get_counters(struct qn_queue *q, struct qn_counters *to);
 
 /* struct qd_queue_ops * for NativeHandler; opaque is the struct qn_queue *. */

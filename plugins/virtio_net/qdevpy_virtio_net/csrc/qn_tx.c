@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 
 #include "qn.h"
+#include "qn_api.h"
 
 enum sent { SENT_DONE, SENT_WAIT };
 
@@ -130,6 +131,39 @@ static enum sent send_pending(struct qn_queue *q)
         qn_count(q->counters.bytes, frame);
     }
     return SENT_DONE;
+}
+
+/* A frame of ours, not of the driver's; a host that has no room now does not get it. */
+static bool send_own(struct qn_queue *q, const uint8_t *frame, size_t len)
+{
+    static uint8_t no_offload[QN_HDR_MAX];
+    if (q->kind == QN_NONE || q->gone || q->pending || !qn_link_up(q->dev))
+        return false;
+    if (q->kind != QN_STREAM) {
+        struct iovec iov[] = {{no_offload, q->hdr_len ? q->hdr_len : 10}, {(void *)frame, len}};
+        unsigned skip = q->vnet_header ? 0 : 1;
+        uint64_t before = q->counters.frames;
+        return send_frame(q, iov + skip, 2 - skip, len) == SENT_DONE && q->counters.frames != before;
+    }
+    if (send_tail(q) == SENT_WAIT)
+        return false;
+    /* by way of the tail: what does not go out now goes before the next frame */
+    uint32_t length = htonl(len);
+    memcpy(q->tail, &length, sizeof(length));
+    memcpy(q->tail + sizeof(length), frame, len);
+    q->tail_len = sizeof(length) + len;
+    send_tail(q);
+    return !q->gone;
+}
+
+bool qn_send(struct qn_queue *q, const uint8_t *frame, size_t len)
+{
+    if (len < QN_FRAME_MIN || len > QN_FRAME_MAX)
+        return false;
+    pthread_mutex_lock(&q->vq->lock);
+    bool sent = send_own(q, frame, len);
+    pthread_mutex_unlock(&q->vq->lock);
+    return sent;
 }
 
 /* Pop the next chain into q->elem. False: there is none, and the driver has been asked to kick. */
