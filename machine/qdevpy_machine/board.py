@@ -142,7 +142,7 @@ class PC(Board):
         elif boot.kernel is None:
             northbridge.add_shadow(None)
         fw_cfg = FwCfg()
-        machine.plug(fw_cfg, machine.system_bus)
+        machine.plug(fw_cfg, machine.system_bus, name="fw_cfg")
         self.fw_cfg = fw_cfg
 
     def reset(self, machine: Machine) -> None:

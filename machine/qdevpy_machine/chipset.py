@@ -6,12 +6,15 @@ As QEMU's ``hw/pci-host/i440fx.c``, ``hw/isa/piix3.c`` and ``hw/acpi/piix4.c``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from qdevpy.pci.bus import PCIBus
 from qdevpy.pci.device import PCIDevice
+from qdevpy.qdev import kinds
+from qdevpy.qdev import property as prop
 from qdevpy.qdev.sysbus import SysBusDevice
 from qdevpy_machine import layout
 from qdevpy_machine.dsdt import pirq_of
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from qdevpy.native.overlay import HostPages
     from qdevpy.native.space import Mapping
     from qdevpy_machine.shadow import ShadowRam
+
+NO_MIGRATION = "there is no migration from and to other versions"
+NO_SLEEP = "the machine cannot be suspended; it is 1 here and 0 in QEMU"
 
 CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 RESET_CONTROL = 1  #: offset of port 0xCF9
@@ -47,15 +53,32 @@ PAM_ALL_RAM = b"\x30\x33\x33\x33\x33\x33\x33"
 SMRAM_REGISTER, SMRAM_BASE, SMRAM_LOCK = 0x72, 0x02, 0x10
 
 
-class PCIHost(SysBusDevice):
+class PCIHostBridge(SysBusDevice):
+    """What QEMU's host bridges have in common."""
+
+    type_name: ClassVar[str] = "pci-host-bridge"
+    abstract: ClassVar[bool] = True
+
+    config_reg_migration: bool = prop.only(
+        kinds.Bool(), True, name="x-config-reg-migration-enabled", why=NO_MIGRATION, help="migrate the address register"
+    )
+    bypass_iommu: bool = prop.only(kinds.Bool(), False, why="the board has no IOMMU", help="devices go past it")
+
+
+class PCIHost(PCIHostBridge):
     """The way to config space: ports 0xCF8 and 0xCFC (PCI 3.0, 3.2.2.3.2). Offers ``pci.0``.
 
     :ivar reset_control: who answers byte accesses to port 0xCF9, in the midst of the address register: the PIIX3
     """
 
     type_name: ClassVar[str] = "i440FX-pcihost"
-    qom_parent_type: ClassVar[str] = "pci-host-bridge"
     description: ClassVar[str] = "Intel 440FX host bridge"
+
+    pci_hole64_size: int = prop.only(
+        kinds.Size(), 2 << 30, why="BARs go below 4 GiB, firmware's choice aside", help="bytes for BARs above 4 GiB"
+    )
+    short_root_bus: int = prop.only_integer("uint32", 0, name="short_root_bus", why=NO_MIGRATION, help="as QEMU before 1.5")
+    hole64_fix: bool = prop.only(kinds.Bool(), True, name="x-pci-hole64-fix", why=NO_MIGRATION, help="as QEMU after 2.10")
 
     def do_realize(self) -> None:
         """Offer the bus and answer at the ports."""
@@ -225,6 +248,18 @@ class PIIX4PM(PCIDevice):
     revision: ClassVar[int] = 0x03
     class_code: ClassVar[int] = 0x068000
     interrupt_pin: ClassVar[int] = 0  # the SCI is an ISA interrupt; the FADT has it
+    gpios: ClassVar[Sequence[tuple[str, str, int]]] = (("out", "smi-irq", 1), ("out", "", 1))
+
+    disable_s3: int = prop.only_integer("uint8", 1, name="disable_s3", why=NO_SLEEP, help="no suspend to memory")
+    disable_s4: int = prop.only_integer("uint8", 1, name="disable_s4", why=NO_SLEEP, help="no suspend to disk")
+    s4_val: int = prop.only_integer("uint8", 2, name="s4_val", why=NO_SLEEP, help="sleep type of suspend to disk")
+    memory_hotplug: bool = prop.only(
+        kinds.Bool(), False, name="memory-hotplug-support", why="memory is what it is at the start", help="memory comes and goes"
+    )
+    smm_compat: bool = prop.only(kinds.Bool(), False, why=NO_MIGRATION, help="as QEMU before 2.3")
+    smm_enabled: bool = prop.only(
+        kinds.Bool(), False, why="there is no system management mode", help="firmware may use system management mode"
+    )
 
     def do_realize(self) -> None:
         """Make the registers; config space says where they are mapped."""

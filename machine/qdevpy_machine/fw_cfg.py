@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from qdevpy.errors import GuestAddressError
+from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
-from qdevpy.qdev.device import Device
+from qdevpy.qdev.sysbus import SysBusDevice
 
 if TYPE_CHECKING:
     from qdevpy_machine.fw_cfg_items import Items
@@ -37,13 +38,20 @@ CHUNK = 1 << 20
 KEY_MASK = 0xBFFF
 
 
-class FwCfg(Device):
+class FwCfgCommon(SysBusDevice):
+    """What QEMU's forms of the device have in common."""
+
+    type_name: ClassVar[str] = "fw_cfg"
+    abstract: ClassVar[bool] = True
+
+    acpi_mr_restore: bool = prop.only(kinds.Bool(), True, why="there is no migration", help="migrate the sizes of ACPI tables")
+
+
+class FwCfg(FwCfgCommon):
     """The device at its ports; what it has is in :mod:`.fw_cfg_items`, worked out when first asked for after a reset."""
 
     type_name: ClassVar[str] = "fw_cfg_io"
     description: ClassVar[str] = "firmware configuration"
-    bus_type: ClassVar[str | None] = "System"
-    user_creatable: ClassVar[bool] = False
 
     dma_enabled: bool = prop.boolean(True, help="requests by DMA", name="dma_enabled")
     x_file_slots: int = prop.uint16(0x20, minimum=0x10, maximum=0x3FE0, help="files that there is room for")

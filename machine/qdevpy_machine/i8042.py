@@ -7,11 +7,16 @@ flag and 0xFE, at once, so that a driver that probes goes on quickly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+from qdevpy.qdev import kinds
+from qdevpy.qdev import property as prop
 from qdevpy_machine.isa import ISADevice
 
 KEYBOARD_IRQ = 1
+WIRED = "the board's wiring is as it is"
+NO_MIGRATION = "there is no migration"
 
 OUTPUT_FULL, SYSTEM_FLAG, WAS_COMMAND, UNLOCKED, AUX_DATA, TIMEOUT = 0x01, 0x04, 0x08, 0x10, 0x20, 0x40
 
@@ -34,6 +39,17 @@ class I8042(ISADevice):
     type_name: ClassVar[str] = "i8042"
     description: ClassVar[str] = "keyboard controller, no keyboard: reset and A20"
     user_creatable: ClassVar[bool] = False
+    gpios: ClassVar[Sequence[tuple[str, str, int]]] = (
+        ("in", "ps2-mouse-input-irq", 1),
+        ("in", "ps2-kbd-input-irq", 1),
+        ("out", "", 2),
+        ("out", "a20", 1),
+    )
+
+    extended_state: bool = prop.only(kinds.Bool(), True, why=NO_MIGRATION, help="migrate all of it")
+    kbd_throttle: bool = prop.only(kinds.Bool(), False, why="there is no keyboard", help="slow down typing")
+    kbd_irq: int = prop.only_integer("uint8", KEYBOARD_IRQ, why=WIRED, help="the keyboard's interrupt")
+    mouse_irq: int = prop.only_integer("uint8", 12, why=WIRED, help="the mouse's interrupt")
 
     def do_realize(self) -> None:
         """Take the two ports."""

@@ -18,6 +18,7 @@ class IOAPICCommon(SysBusDevice):
     type_name: ClassVar[str] = "ioapic-common"
     abstract: ClassVar[bool] = True
     mmio: ClassVar[Sequence[tuple[int, int]]] = ((IOAPIC_BASE, 0x1000),)
+    gpios: ClassVar[Sequence[tuple[str, str, int]]] = (("in", "", 24),)
 
 
 class IOAPIC(IOAPICCommon):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from qdevpy.errors import RealizeError
@@ -20,6 +21,7 @@ class Port92(ISADevice):
 
     type_name: ClassVar[str] = "port92"
     description: ClassVar[str] = "fast A20 gate and reset"
+    gpios: ClassVar[Sequence[tuple[str, str, int]]] = (("out", "a20", 1),)
     user_creatable: ClassVar[bool] = False
 
     def do_realize(self) -> None:

@@ -9,8 +9,11 @@ of register C is worked out when they are looked at, and timers run only for ena
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from qdevpy.qdev import kinds
+from qdevpy.qdev import property as prop
 from qdevpy.vm.clock import SECOND
 from qdevpy_machine.isa import ISADevice
 from qdevpy_machine.rtc_alarm import next_alarm
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from qdevpy.vm.clock import Timer
 
 IRQ = 8
+WIRED = "the board's wiring is as it is"
 
 SECONDS, SECONDS_ALARM, MINUTES, MINUTES_ALARM, HOURS, HOURS_ALARM, WEEKDAY, DAY, MONTH, YEAR, A, B, C, D = range(14)
 CENTURY, CENTURY_PS2 = 0x32, 0x37  #: the second is another name of the first
@@ -51,6 +55,18 @@ class MC146818(ISADevice):
     type_name: ClassVar[str] = "mc146818rtc"
     description: ClassVar[str] = "real-time clock and CMOS memory"
     user_creatable: ClassVar[bool] = False
+    gpios: ClassVar[Sequence[tuple[str, str, int]]] = (("out", "", 1),)
+
+    base_year: int = prop.only_integer("int32", 0, name="base_year", why="a year is as it is", help="year 0 of the chip")
+    iobase: int = prop.only_integer("uint16", 0x70, why=WIRED, help="first I/O port")
+    irq: int = prop.only_integer("uint8", IRQ, why=WIRED, help="ISA interrupt")
+    lost_tick_policy: str = prop.only(
+        kinds.Enum("LostTickPolicy", ("discard", "delay", "slew")),
+        "discard",
+        name="lost_tick_policy",
+        why="ticks that the guest does not take are lost",
+        help="what becomes of ticks that the guest did not take",
+    )
 
     host_clock = staticmethod(time.time_ns)
 

@@ -57,8 +57,8 @@ class PCIDevice(Device):
     device_id: ClassVar[int] = 0
     revision: ClassVar[int] = 0
     class_code: ClassVar[int] = 0xFF0000
-    subsystem_vendor_id: ClassVar[int] = 0
-    subsystem_id: ClassVar[int] = 0
+    subsystem_vendor_id: ClassVar[int] = 0x1AF4  # Red Hat, QEMU, as QEMU gives all functions that have none of their own
+    subsystem_id: ClassVar[int] = 0x1100
     interrupt_pin: ClassVar[int] = 1
 
     addr: int = prop.pci_devfn(help="slot and function on the bus; default: the next free slot")

@@ -177,12 +177,13 @@ class Registry:
     def base_properties(self) -> Mapping[str, Mapping[str, Property]]:
         """Properties by every type name that device types derive from (``virtio-pci``); defaults may name these."""
         found: dict[str, Mapping[str, Property]] = {}
-        for kind in self.device_types.values():
-            for owner in kind.create().property_owners():
-                for cls in type(owner).__mro__:
-                    name = getattr(cls, "type_name", "")
-                    if name and name not in found:
-                        found[name] = properties_of(cls)
+        owners = [type(owner) for kind in self.device_types.values() for owner in kind.create().property_owners()]
+        chips = [chip for board in self.boards.values() for chip in board.chip_classes()]
+        for owner in (*owners, *chips):
+            for cls in owner.__mro__:
+                name = getattr(cls, "type_name", "")
+                if name and name not in found:
+                    found[name] = properties_of(cls)
         return found
 
     def backend_names(self, section: str) -> list[str]:

@@ -43,7 +43,7 @@ class Property(NamedTuple):
     :ivar help: one line
     :ivar word, bit: for bit properties, the word's name and the bit's number
     :ivar runtime: may be set on a realized device
-    :ivar dynamic: an object's and not a class's, in QEMU: not in ``info qtree``, and ``-device X,help`` tells no default
+    :ivar dynamic: an object's and not a class's in QEMU, or not QEMU's: not in ``info qtree``, no default in help
     """
 
     name: str
@@ -222,6 +222,11 @@ def chardev(*, help: str, **options: Any) -> Any:  # noqa: A002
 def link(target: str, *, help: str, **options: Any) -> Any:  # noqa: A002
     """The id of an object or device of type TARGET (``iothread``)."""
     return declare(kinds.Link(target), None, help=help, **options)
+
+
+def only_integer(type_name: str, default: int, *, why: str, help: str, **options: Any) -> Any:  # noqa: A002
+    """As :func:`only`, for an integer of QEMU's TYPE_NAME (``uint8``)."""
+    return only(kinds.Integer(type_name, -(1 << 63), (1 << 64) - 1), default, why=why, help=help, **options)
 
 
 def fixed_field(value: Any) -> Any:

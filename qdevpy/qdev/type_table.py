@@ -30,7 +30,6 @@ ABSTRACT = {
     "event-loop-base": "object",
     "cpu": "device",
     "x86_64-cpu": "cpu",
-    "pci-host-bridge": "sys-bus-device",
     "conventional-pci-device": "interface",
     "fw-path-provider": "interface",
     "hotplug-handler": "interface",

@@ -107,7 +107,10 @@ class VirtIOPCI(PCIDevice):
     flr_init: bool = express_bit("x-pcie-flr-init", True, "function level reset")
     aer: bool = express_bit("aer", False, "advanced error reporting")
     bus_master_workaround: bool = prop.boolean(
-        True, name="x-bus-master-workaround", help="serve legacy drivers that set DRIVER_OK before they enable bus mastering"
+        True,
+        name="x-bus-master-workaround",
+        dynamic=True,
+        help="serve legacy drivers that start the device before they enable bus mastering",
     )
 
     vectors: int = attrs.field(default=UNSPECIFIED, init=False)

@@ -189,6 +189,10 @@ class Machine(RunControl):
         if bus is None:
             raise RealizeError(f"needs a bus of type {device.bus_type}, and the machine has none", device=device.label)
         device.machine = self
+        if not device.user_creatable and (self.board.compat or self.definition.globals):
+            from qdevpy.vm.build import apply_defaults
+
+            apply_defaults(self, device)  # chips have them, too; users' devices got theirs before their own properties
         with self.lock:
             if device.qom_parent is None:
                 self.composition.add(device, name)

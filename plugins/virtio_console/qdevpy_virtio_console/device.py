@@ -71,7 +71,7 @@ class VirtIOSerial(VirtIODevice):
     max_ports: int = prop.uint32(31, name="max_ports", minimum=1, maximum=MAX_PORTS, help="ports, 0 to one less")
     emergency_write: bool = prop.bit("features", F_EMERG_WRITE, True, help="offer VIRTIO_CONSOLE_F_EMERG_WRITE")
     console_size: bool = prop.bit(
-        "features", F_SIZE, False, help="offer VIRTIO_CONSOLE_F_SIZE; Linux before 6.15 mixes up columns and rows"
+        "features", F_SIZE, False, dynamic=True, help="offer VIRTIO_CONSOLE_F_SIZE; Linux before 6.15 mixes up columns and rows"
     )
 
     bus: VirtIOSerialBus = attrs.field(default=None, init=False)
