@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from qdevpy.plugin.registry import Registry
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
-#: texts that mean themselves wherever they stand (ruamel.yaml quotes ``null`` and its like)
-_PLAIN = re.compile(r"[A-Za-z/.](?:[A-Za-z0-9_./@+=-]| (?=[A-Za-z0-9/.])|:(?=\w))*")
+#: texts that mean themselves wherever they stand
+_PLAIN = re.compile(r"[A-Za-z0-9/.](?:[A-Za-z0-9_./@+=-]| (?=[A-Za-z0-9/.])|:(?=\w))*")
+_WORDS = ("null", "true", "false")
 _HEX = re.compile(r"0x[1-9a-f][0-9a-f]{0,15}")
 #: boot keys that are paths
 _BOOT_FILES = ("kernel", "initrd", "firmware")
@@ -157,7 +158,7 @@ def _plain(node: Any) -> Any:
             return int(node)
         if _HEX.fullmatch(node):
             return HexInt(int(node, 16))
-        return node if _PLAIN.fullmatch(node) else DoubleQuotedScalarString(node)
+        return node if _PLAIN.fullmatch(node) and node not in _WORDS else DoubleQuotedScalarString(node)
     if isinstance(node, dict):
         for key, value in node.items():
             node[key] = _plain(value)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -49,12 +49,14 @@ def boot(
     accel: str | None = None,
     no_reboot: bool = False,
     stats: bool = False,
+    ready: Callable[[], None] | None = None,
 ) -> int:
     """Run a machine to its end.
 
     :param accel: instead of the definition's
     :param no_reboot: a reset ends the machine
     :param stats: print on stderr how kicks travelled, a line a device
+    :param ready: called once everything is open, before the guest's first instruction
     :returns: 0 after power-off, the guest's status after isa-debug-exit, 1 after a crash
     :raises QdevpyError: the machine cannot be built or booted
     """
@@ -66,6 +68,8 @@ def boot(
         gc.enable()
         if (accel or definition.accel) == "none":
             log.warning("accel none has no CPUs: nothing runs until the machine is ended (Ctrl-C, or Ctrl-A x on its terminal)")
+        if ready is not None:
+            ready()
         if not (definition.run.paused or definition.run.preconfig):
             machine.start()
         ending = machine.run()

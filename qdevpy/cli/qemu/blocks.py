@@ -75,6 +75,8 @@ def _legacy_options(draft: Draft, name: str, options: Options) -> dict[str, str]
     if format_name is not None:
         found["format"] = format_name
     take_cache_and_aio(draft, options, found)
+    if (node_name := options.pop("node-name")) is not None:
+        found["node-name"] = node_name
     options.end()
     return _scratch(found) if in_memory else found
 
@@ -124,7 +126,14 @@ def _content(draft: Draft, file: str | None, options: Options) -> dict[str, str]
         found["format"] = driver
     if file is None and not nested.items:
         return {**found, "driver": "none"}
-    return {**protocol_options(draft, nested, _path(file)), **found}
+    if (node_name := nested.pop("node-name")) is not None:
+        found["file-node-name"] = node_name
+    return {**_below_format(protocol_options(draft, nested, _path(file))), **found}
+
+
+def _below_format(options: dict[str, str]) -> dict[str, str]:
+    """What is under a raw node: whether it is a file or a device is found out by looking."""
+    return {name: text for name, text in options.items() if name != "driver" or text in NULL_DRIVERS}
 
 
 def raw_options(options: Options) -> dict[str, str]:
@@ -169,7 +178,9 @@ def protocol_options(draft: Draft, options: Options, file: str | None = None) ->
         file = options.pop("filename") or file
         if file is None:
             raise CommandLineError("Parameter 'filename' is missing")
-        found["file"] = file  # whether it is a file or a device is found out by looking
+        found["file"] = file
+        if driver is not None:
+            found["driver"] = driver
     else:
         raise CommandLineError(f"Unknown driver '{driver}'; expected one of raw, {', '.join((*FILE_DRIVERS, *NULL_DRIVERS))}")
     if options.pop_bool("read-only"):
@@ -205,16 +216,14 @@ def blockdev(draft: Draft, text: str) -> None:
 
 
 def add_block_nodes(draft: Draft) -> None:
-    """A drive for each node that no other one stands on."""
-    used = {options["file"] for options, _ in draft.block_nodes.values() if "file" in options}
+    """A drive for each node; those that stand inside another's options are one with it."""
     for name, (options, at) in draft.block_nodes.items():
         draft.at = at
-        if name not in used:
-            draft.entry("drives", name, _node(draft, Options(options.items())))
+        draft.entry("drives", name, {**_node(draft, Options(options.items())), "node-name": name})
 
 
 def _node(draft: Draft, options: Options) -> dict[str, str]:
-    """The drive that a node is."""
+    """The drive that a node is, with the one below it."""
     driver = options.need("driver")
     if driver in (*FILE_DRIVERS, *NULL_DRIVERS):
         options.items.append(("driver", driver))
@@ -226,7 +235,8 @@ def _node(draft: Draft, options: Options) -> dict[str, str]:
         upper["readonly"] = "on"
     take_cache_and_aio(draft, options, upper)
     options.end()
-    if "unmap" in (upper.get("discard"), below.get("discard")) and upper.get("discard") != below.get("discard"):
+    discards = {upper.get("discard", "ignore"), below.get("discard", "ignore")}
+    if "below" not in below and len(discards) > 1:
         draft.note("discards change nothing: it takes discard=unmap at both nodes")
         upper["discard"] = "ignore"
     return {**below, **upper}
@@ -235,13 +245,14 @@ def _node(draft: Draft, options: Options) -> dict[str, str]:
 def _node_below(draft: Draft, options: Options) -> dict[str, str]:
     """The drive that the node's ``file`` is: another node's name, or a node's options."""
     reference = options.pop("file")
-    nested = nested_options(options, "file")
     if reference is not None:
         if reference not in draft.block_nodes:
             raise CommandLineError(f"Cannot find device='' nor node-name='{reference}'")
-        nested = Options(draft.block_nodes[reference][0].items())
-    nested.pop("node-name")
-    return protocol_options(draft, nested)
+        return {"driver": "raw", "below": reference}
+    nested = nested_options(options, "file")
+    name = nested.pop("node-name")
+    found = _below_format(protocol_options(draft, nested))
+    return found if name is None else {**found, "file-node-name": name}
 
 
 def finish_drives(draft: Draft) -> None:

@@ -31,11 +31,15 @@ def import_(output: str | None, words: tuple[str, ...]) -> None:
     Images need not exist. An option that has no place in a definition becomes a comment; one that qdevpy does not
     have is an error.
     """
-    from qdevpy.cli.qemu.parser import parse_command_line
+    from qdevpy.cli.qemu.parser import HelpWantedError, parse_command_line
     from qdevpy.definition.dump import to_yaml
 
     registry = load_plugins()
-    parsed = parse_command_line(program_options(words), registry)
+    try:
+        parsed = parse_command_line(program_options(words), registry)
+    except HelpWantedError as wanted:
+        print(wanted)
+        return
     problems = parsed.problems.in_order()
     serious = [problem for problem in problems if problem.code != q.MISSING_FILE]
     if serious:

@@ -8,9 +8,10 @@ a note.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from qdevpy.cli.qemu.export_drive import export_drive
 from qdevpy.cli.qemu.opts import join
 from qdevpy.definition.dump import device_properties, size_text
 from qdevpy.errors import QdevpyError
@@ -128,15 +129,25 @@ class Exporter:
     # -- back ends
 
     def _back_ends(self) -> Iterator[list[str]]:
-        for section, option in (("objects", "-object"), ("chardevs", "-chardev"), ("netdevs", "-netdev"), ("drives", "-drive")):
+        for section, option in (("objects", "-object"), ("chardevs", "-chardev"), ("netdevs", "-netdev"), ("drives", "")):
             for entry in getattr(self.definition, section).values():
                 if (because := MISSING_TYPES.get((section, entry.type))) is not None:
                     self._refuse(f"{section}: {entry.name}: type {entry.type}", entry.position, because)
                     continue
-                yield [option, self._back_end(section, entry)]
+                texts = self._option_texts(section, entry)
+                if section == "drives":
+                    yield from self._drive(entry, texts)
+                else:
+                    pairs = OPTIONS[section](entry.type, texts) if section in OPTIONS else texts.items()
+                    yield [option, join([("id", entry.name), *pairs], entry.type)]
 
-    def _back_end(self, section: str, entry: BackendDefinition) -> str:
-        pairs: Iterable[tuple[str, str]]
+    def _drive(self, entry: BackendDefinition, texts: dict[str, str]) -> Iterator[list[str]]:
+        try:
+            yield export_drive(entry.name, texts)
+        except ValueError as error:
+            self._refuse(f"drives: {entry.name}", entry.position, str(error))
+
+    def _option_texts(self, section: str, entry: BackendDefinition) -> dict[str, str]:
         declared = properties_of(self.registry.backend_type(section, entry.type))
         texts = dict(_canonical_texts(entry.options, declared))
         for name in list(texts):
@@ -146,15 +157,7 @@ class Exporter:
                 self._refuse(what, entry.options[name].position, MISSING[place])
             elif place in LATER:
                 self.notes.append(f"{what}: QEMU has it from version {LATER[place]} on")
-        if section == "drives":
-            return _drive(entry.name, texts)
-        if section == "chardevs":
-            pairs = _chardev(entry.type, texts)
-        elif section == "netdevs":
-            pairs = _netdev(entry.type, texts)
-        else:
-            pairs = texts.items()
-        return join([("id", entry.name), *pairs], entry.type)
+        return texts
 
     # -- devices
 
@@ -180,6 +183,8 @@ class Exporter:
                 yield ["-qtest-log", definition.qtest.log.given]
         if definition.run.paused:
             yield ["-S"]
+        if definition.run.preconfig:
+            yield ["--preconfig"]
         if not definition.run.reboot:
             yield ["-no-reboot"]
         if not definition.run.shutdown:
@@ -211,29 +216,6 @@ def _canonical(kind: Kind, text: str) -> str:
 # -- ours to QEMU's, where they differ
 
 
-def _drive(name: str, options: dict[str, str]) -> str:
-    driver = options.pop("driver", "auto")
-    file = options.pop("file", None)
-    head = [("if", "none"), ("id", name)]
-    if file is not None and "://" in file:
-        driver = file.removesuffix("://")
-    if (scratch := options.pop("scratch", None)) is not None and file is None:
-        # nothing below, and a temporary image over it that keeps what is written
-        options.pop("format", None)
-        head += [("driver", "null-co"), ("size", scratch), ("read-zeroes", "on"), ("snapshot", "on")]
-    elif driver in ("null-co", "null-aio"):
-        options.pop("format", None)
-        head.append(("driver", driver))
-    elif driver != "none":
-        head += [("file", _file_name(str(file))), ("format", options.pop("format", "raw"))]
-    return join([*head, *options.items()])
-
-
-def _file_name(path: str) -> str:
-    """A path that QEMU takes for one: a colon in front of any slash would make it a protocol."""
-    return f"./{path}" if ":" in path.partition("/")[0] else path
-
-
 def _chardev(type_name: str, options: dict[str, str]) -> Iterable[tuple[str, str]]:
     if type_name == "stdio":
         if options.get("mux") == "auto":
@@ -262,3 +244,6 @@ def _netdev(type_name: str, options: dict[str, str]) -> Iterator[tuple[str, str]
             yield from (("hostfwd", forward) for forward in text.split())
         else:
             yield name, text
+
+
+OPTIONS: dict[str, Callable[[str, dict[str, str]], Iterable[tuple[str, str]]]] = {"chardevs": _chardev, "netdevs": _netdev}

@@ -3,8 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qdevpy.cli.qemu.draft import Draft
 from qdevpy.cli.qemu.opts import CommandLineError, Options, parse_options
+from qdevpy.definition.nodes import Map, Text
+from qdevpy.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from qdevpy.vm.board import Board
 
 #: accelerators of QEMU that are not here, and why not
 REFUSED_ACCELS = {
@@ -16,6 +23,25 @@ REFUSED_ACCELS = {
     "whpx": "expected one of kvm, qtest, none",
 }
 ACCELS = ("kvm", "qtest", "none")
+
+_OFF, _ON = ("off", "no", "false"), ("on", "yes", "true")
+#: machine options of QEMU that boards here do not have -> what they may say nevertheless, and what to do about the rest
+SAID_ANYWAY = {
+    "hpet": (_OFF, "there is no HPET; remove it"),
+    "usb": (_OFF, "there is no USB; remove it"),
+    "vmport": (("auto", *_OFF), "there is no VMware port; remove it"),
+    "smm": (("auto", *_OFF), "there is no system management mode; remove it"),
+    "sata": (_OFF, "there is no SATA; use virtio-blk-pci"),
+    "nvdimm": (_OFF, "there are no NVDIMMs; remove it"),
+    "mem-merge": ((*_ON, *_OFF), "expected on or off"),
+    "dump-guest-core": ((*_ON, *_OFF), "expected on or off"),
+    "suppress-vmdesc": ((*_ON, *_OFF), "expected on or off"),
+    "pit": (_ON, "there is always a timer; remove it"),
+    "pic": (_ON, "there are always interrupt controllers; remove it"),
+    "hmat": (_OFF, "there is one NUMA node; remove it"),
+    "kvm-shadow-mem": ((), "KVM decides; remove it"),
+    "memory-backend": ((), "RAM is the machine's; give its size with -m"),
+}
 
 
 def machine(draft: Draft, text: str) -> None:
@@ -36,7 +62,7 @@ def machine(draft: Draft, text: str) -> None:
         if (value := options.pop(name)) is not None:
             draft.put(value, "boot", key)
     for name, value in options.rest().items():
-        draft.put(value, "machine-options", name)
+        draft.put(value, "machine-options", name.replace("_", "-"))
 
 
 def accel(draft: Draft, text: str) -> None:
@@ -86,6 +112,46 @@ def _works(name: str) -> bool:
 def enable_kvm(draft: Draft, text: str) -> None:
     """``-enable-kvm``."""
     add_accel(draft, "kvm")
+
+
+def find_board(draft: Draft) -> type[Board] | None:
+    """The board that was asked for, or the default; None: there is none of that name, which is said later."""
+    found = draft.root.get("machine")
+    try:
+        return draft.registry.board(found.text if isinstance(found, Text) else "pc")
+    except UnknownNameError:
+        return None
+
+
+def drop_said_anyway(draft: Draft) -> None:
+    """Machine options that the board does not have, where they say what is so without them.
+
+    :raises CommandLineError: they say something else
+    """
+    board, given = find_board(draft), draft.root.get("machine-options")
+    if board is None or not isinstance(given, Map):
+        return
+    for name in [name for name in given.entries if name in SAID_ANYWAY and name not in board.options()]:
+        accepted, because = SAID_ANYWAY[name]
+        value = given.entries.pop(name)[1]
+        if value.text not in accepted:
+            draft.at = value.position
+            raise CommandLineError(f"{name}={value.text}: {because}")
+    if not given.entries:
+        del draft.root.entries["machine-options"]
+
+
+def no_graphics(draft: Draft) -> None:
+    """What ``-nographic`` says to firmware."""
+    board = find_board(draft)
+    if board is not None and "graphics" in board.options():
+        draft.root.entries.setdefault("machine-options", (draft.text("machine-options"), draft.map({})))
+        draft.root.entries["machine-options"][1].entries.setdefault("graphics", (draft.text("graphics"), draft.text("off")))
+
+
+def no_fd_bootchk(draft: Draft, text: str) -> None:
+    """``-no-fd-bootchk``."""
+    draft.put("off", "machine-options", "fd-bootchk")
 
 
 def no_acpi(draft: Draft, text: str) -> None:

@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from qdevpy.cli.qemu import blocks, chars, machine
 from qdevpy.cli.qemu.draft import Draft, Host
+from qdevpy.cli.qemu.help import help_text, usage, version
 from qdevpy.cli.qemu.opts import CommandLineError
 from qdevpy.cli.qemu.table import OPTIONS, Option
 from qdevpy.definition.load import load_tree
-from qdevpy.definition.nodes import List, Text
+from qdevpy.definition.nodes import List
 from qdevpy.definition.problems import Problems
-from qdevpy.errors import LocatedError, UnknownNameError, did_you_mean
+from qdevpy.errors import LocatedError, did_you_mean
 
 if TYPE_CHECKING:
     from qdevpy.definition.model import MachineDefinition
     from qdevpy.plugin.registry import Registry
+
+
+class HelpWantedError(Exception):
+    """The command line asks for a text, which ``str()`` is, and for nothing else."""
 
 
 class Parsed(NamedTuple):
@@ -38,6 +43,7 @@ def parse_command_line(words: Sequence[str], registry: Registry) -> Parsed:
     """The machine that WORDS (without the program's name) describe.
 
     :raises LocatedError: an option that cannot be taken
+    :raises HelpWantedError: a text is to be printed instead
     """
     draft = Draft(registry)
     try:
@@ -65,6 +71,8 @@ def read_words(words: Sequence[str], draft: Draft) -> Iterator[tuple[Option, str
         if option is None:
             hint = did_you_mean(name, OPTIONS) or "; -help lists what there is"
             raise CommandLineError(f"invalid option{hint}")
+        if option.name in ("help", "version"):
+            raise HelpWantedError(usage() if option.name == "help" else version())
         if not option.argument:
             yield option, ""
             continue
@@ -72,6 +80,8 @@ def read_words(words: Sequence[str], draft: Draft) -> Iterator[tuple[Option, str
         if argument is None:
             raise CommandLineError("requires an argument")
         draft.enter(f"{word} {argument}")
+        if (text := help_text(option.name, argument, draft.registry)) is not None:
+            raise HelpWantedError(text)
         yield option, argument
 
 
@@ -79,6 +89,7 @@ def finish(draft: Draft) -> None:
     """What can only be done once all options are known: defaults, ports, drives."""
     machine.choose_accel(draft)
     add_default_devices(draft)
+    machine.drop_said_anyway(draft)
     chars.add_serials(draft)
     blocks.add_block_nodes(draft)
     if draft.board_devices or draft.late_devices:
@@ -95,6 +106,7 @@ def add_default_devices(draft: Draft) -> None:
     if any("isa-serial" in item.entries for item in draft.devices()):
         draft.default_serial = False
     if draft.nographic:
+        machine.no_graphics(draft)
         if draft.default_serial:
             draft.serials.append(("mon:stdio" if draft.default_monitor else "stdio", draft.at))
         elif draft.default_monitor:
@@ -104,9 +116,5 @@ def add_default_devices(draft: Draft) -> None:
 
 
 def _has_isa_bus(draft: Draft) -> bool:
-    found = draft.root.get("machine")
-    try:
-        board = draft.registry.board(found.text if isinstance(found, Text) else "pc")
-    except UnknownNameError:  # reported where the machine is read
-        return False
-    return "ISA" in board.buses.values()
+    board = machine.find_board(draft)
+    return board is not None and "ISA" in board.buses.values()

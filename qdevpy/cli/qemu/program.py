@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
-from qdevpy.cli.process import open_missing_streams, set_log_level
-from qdevpy.cli.qemu.parser import parse_command_line
+from qdevpy.cli.process import open_missing_streams
+from qdevpy.cli.qemu.parser import HelpWantedError, parse_command_line
 from qdevpy.errors import DefinitionError, LocatedError, QdevpyError
 from qdevpy.plugin.manager import load_plugins
 
@@ -35,6 +36,14 @@ def run(words: Sequence[str]) -> int:
     return 1
 
 
+def print_text(text: str) -> None:
+    """A listing; whoever has seen enough of it (``| head``) may go."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _complain(message: str) -> None:
     print(f"{PROGRAM}: {message}", file=sys.stderr)
     logging.getLogger(__name__).debug("where it was raised:", exc_info=True)
@@ -42,9 +51,20 @@ def _complain(message: str) -> None:
 
 def _run(words: Sequence[str]) -> int:
     registry = load_plugins()
-    set_log_level(False, False)
-    parsed = parse_command_line(words, registry)
+    try:
+        parsed = parse_command_line(words, registry)
+    except HelpWantedError as text:
+        print_text(str(text))
+        return 0
     parsed.problems.check()
+    from qdevpy.cli.qemu.host import Background, set_process_name, set_up_messages
     from qdevpy.vm.run import boot
 
-    return boot(parsed.definition, registry)
+    host = parsed.host
+    set_up_messages(host, PROGRAM)
+    if host.process:
+        set_process_name(host.process)
+    with Background(host) as background:
+        if background.is_parent:
+            return background.status
+        return boot(parsed.definition, registry, ready=background.ready)

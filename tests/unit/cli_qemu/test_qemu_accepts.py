@@ -130,12 +130,20 @@ drives:
   c: {driver: null-co, size: 3M, read-zeroes: on}
   a: {file: "null-aio://"}
   e: {driver: none}
+  i: {file: disk.img, readonly: on, node-name: i0, file-node-name: i1}
+  n: {file: disk.img, readonly: on, node-name: n, file-node-name: n1, aio: threads, discard: unmap, offset: 512, size: 1K}
+  p: {driver: file, file: disk.img, readonly: on, node-name: p}
+  z: {driver: null-co, node-name: z, size: 1M}
+  l: {driver: raw, below: z, node-name: l}
 devices:
   - virtio-blk-pci: {drive: f, vectors: 2}
   - virtio-blk-pci: {drive: o}
   - virtio-blk-pci: {drive: s}
   - virtio-blk-pci: {drive: c}
   - virtio-blk-pci: {drive: a}
+  - virtio-blk-pci: {drive: n}
+  - virtio-blk-pci: {drive: p}
+  - virtio-blk-pci: {drive: l}
 """,
     "objects": "objects: {io: {type: iothread, poll-max-ns: 100}}\n",
 }

@@ -31,7 +31,7 @@ BACK_ENDS = [(section, name) for section, types in BUILT_IN.items() for name in 
 NOT_QEMU = {("netdevs", "user"): {"mtu", "passt"}}
 #: options that exclude others
 APART = {
-    ("drives", "drive"): [{"scratch"}, {"driver", "file", "readonly"}, {"read-zeroes"}],
+    ("drives", "drive"): [{"scratch"}, {"driver", "file", "readonly"}, {"read-zeroes"}, {"below"}],
     ("netdevs", "tap"): [{"fd"}, {"fds"}],
     ("netdevs", "dgram"): [{"local.type", "local.str"}],
     ("netdevs", "stream"): [{"addr.type", "addr.str"}],
@@ -102,6 +102,12 @@ def _option_sets(section: str, name: str, cls: type[Any]) -> Iterator[dict[str, 
     if section == "drives":
         yield {"driver": "null-aio", "size": "3M", "read-zeroes": "on"}
         yield {"driver": "none"}
+        yield {"driver": "file", "file": "/dev/null", "node-name": "b", "readonly": "on", "discard": "unmap"}
+        yield {"driver": "host_device", "file": "/dev/null"}
+        yield {"driver": "null-co", "node-name": "b", "size": "1K"}
+        yield {"driver": "raw", "file": "/dev/null", "node-name": "b", "file-node-name": "f", "offset": "1K", "readonly": "on"}
+        yield {"file": "/dev/null", "node-name": "b", "aio": "io_uring", "cache.direct": "on", "discard": "unmap"}
+        yield {"file": "/dev/null", "node-name": "other", "file-node-name": "f"}
         yield {"file": "null-co://"}
         yield {"file": "/dev/null", "offset": "1K", "size": "512"}
     for keys in apart:
@@ -163,7 +169,7 @@ def machines(draw: st.DrawFn) -> str:
         f"  - virtio-net-pci: {options({'netdev': lan}, mq=SWITCH)}",
         f"  - virtio-serial-pci: {options({'id': 's'}, vectors=NUMBER)}",
         f"  - virtserialport: {options({'chardev': term}, name=TEXT)}",
-        f"global: {_quoted_map({'virtio-blk-pci.serial': draw(TEXT), 'virtio-pci.vectors': '3'})}",
+        f"global: {_quoted_map({'virtio-blk-pci.serial': draw(TEXT), 'virtio-pci.page-per-vq': 'on'})}",
     ]
     return "\n".join(lines)
 
@@ -180,6 +186,17 @@ def _quoted_map(options: dict[str, str]) -> str:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.generate])
 def test_any_machine_comes_back_the_same(registry: Registry, text: str) -> None:
     assert_same(load_definition("any.yaml", registry, text=text), registry)
+
+
+def test_node_over_another_comes_back_the_same(registry: Registry, load: Load) -> None:
+    assert_same(
+        load(
+            "drives:\n"
+            "  z: {driver: file, file: /dev/null, node-name: z, discard: unmap}\n"
+            "  l: {driver: raw, below: z, node-name: l, offset: 1K, readonly: on}\n"
+        ),
+        registry,
+    )
 
 
 @pytest.mark.parametrize("name", ["demo", "linux"])
