@@ -97,18 +97,13 @@ CPU_MODELS = {
 }
 
 
-def _devices(name: str, registry: Registry) -> Iterator[str]:
-    if name:
-        try:
-            kind = registry.device_type(name)
-        except UnknownNameError as error:
-            raise CommandLineError(str(error)) from None
-        yield f"{kind.name} options:"
-        yield from _options(kind.properties, width=22)
-        return
-    for kind in registry.device_types.values():
-        if kind.user_creatable:
-            yield f'name "{kind.name}", bus {kind.bus or "System"}, desc "{kind.description}"'
+def _devices(name: str, registry: Registry) -> Iterable[str]:
+    from qdevpy.qdev.help import list_devices, list_properties
+
+    try:
+        return list(list_properties(registry, name) if name else list_devices(registry))
+    except UnknownNameError as error:
+        raise CommandLineError(str(error)) from None
 
 
 def _back_ends(section: str, heading: str) -> Callable[[str, Registry], Iterator[str]]:

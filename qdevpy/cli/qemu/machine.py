@@ -27,17 +27,9 @@ ACCELS = ("kvm", "qtest", "none")
 _OFF, _ON = ("off", "no", "false"), ("on", "yes", "true")
 #: machine options of QEMU that boards here do not have -> what they may say nevertheless, and what to do about the rest
 SAID_ANYWAY = {
-    "hpet": (_OFF, "there is no HPET; remove it"),
-    "usb": (_OFF, "there is no USB; remove it"),
-    "vmport": (("auto", *_OFF), "there is no VMware port; remove it"),
-    "smm": (("auto", *_OFF), "there is no system management mode; remove it"),
     "sata": (_OFF, "there is no SATA; use virtio-blk-pci"),
     "nvdimm": (_OFF, "there are no NVDIMMs; remove it"),
-    "mem-merge": ((*_ON, *_OFF), "expected on or off"),
-    "dump-guest-core": ((*_ON, *_OFF), "expected on or off"),
     "suppress-vmdesc": ((*_ON, *_OFF), "expected on or off"),
-    "pit": (_ON, "there is always a timer; remove it"),
-    "pic": (_ON, "there are always interrupt controllers; remove it"),
     "hmat": (_OFF, "there is one NUMA node; remove it"),
     "kvm-shadow-mem": ((), "KVM decides; remove it"),
     "memory-backend": ((), "RAM is the machine's; give its size with -m"),
@@ -147,11 +139,6 @@ def no_graphics(draft: Draft) -> None:
     if board is not None and "graphics" in board.options():
         draft.root.entries.setdefault("machine-options", (draft.text("machine-options"), draft.map({})))
         draft.root.entries["machine-options"][1].entries.setdefault("graphics", (draft.text("graphics"), draft.text("off")))
-
-
-def no_fd_bootchk(draft: Draft, text: str) -> None:
-    """``-no-fd-bootchk``."""
-    draft.put("off", "machine-options", "fd-bootchk")
 
 
 def no_acpi(draft: Draft, text: str) -> None:

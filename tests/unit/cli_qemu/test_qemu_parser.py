@@ -38,7 +38,7 @@ CASES = {
     "cpu": ("-nodefaults -cpu host,-avx2", 'cpu: "host,-avx2"\n'),
     "names": ("-nodefaults -name guest=a,debug-threads=on -uuid 01234567-89ab-cdef-0123-456789abcdef", None),
     "rtc": ("-nodefaults -rtc base=utc,clock=vm", "rtc: {base: utc, clock: vm}\n"),
-    "acpi": ("-nodefaults -no-acpi -no-hpet -M usb=off", "MACHINE machine-options: {acpi: off}\n"),
+    "acpi": ("-nodefaults -no-acpi -no-hpet -M nvdimm=off", "MACHINE machine-options: {acpi: off, hpet: off}\n"),
     "boot": (
         "-nodefaults -boot c -boot once=d,menu=on",
         "boot:\n  order: c\n  once: d\n  menu: on\n",
@@ -226,7 +226,7 @@ ERRORS = [
     ("-accel tcg", "accelerator tcg is not supported: there is no emulation of processors"),
     ("-accel foo", "invalid accelerator foo; expected one of kvm, qtest, none"),
     ("-accel kvm,kernel-irqchip=split", "kernel-irqchip=split: interrupt controllers are the accelerator's"),
-    ("-M pc,usb=on", "usb=on: there is no USB; remove it"),
+    ("-M pc,sata=on", "sata=on: there is no SATA; use virtio-blk-pci"),
     ("-device foo", "-device foo: error: 'foo' is not a valid device model name; '-device help' lists them"),
     ("-device virtio-blk-cpi", "'virtio-blk-cpi' is not a valid device model name; did you mean 'virtio-blk-pci'?"),
     ('-device {"driver"', "JSON parse error"),
