@@ -16,6 +16,7 @@ more than a thousand characters is an error; and so is a number beyond what a do
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -32,9 +33,11 @@ _SPACE = re.compile(rb"[ \t\r\n]*")
 _WORD = re.compile(rb"[a-z]+|[-0-9][-+.0-9eE]*")
 _NUMBER = re.compile(rb"(-?(?:0|[1-9][0-9]*))((?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)")
 _RECOVERY = re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff\[\]{}:,]*")
-_PLAIN = {quote: re.compile(rb"[^\\\x00-\x1f\xfe\xff" + quote + rb"]*") for quote in (b'"', b"'")}
-_ESCAPE = re.compile(r"\\(?:u(?P<hex>[0-9A-Fa-f]{4})|(?P<one>.))", re.DOTALL)
-_ESCAPES = {'"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_INSIDE = {
+    quote: re.compile(rb"[^\\%b\x00-\x1f\xfe\xff]*+(?:\\[\x20-\xfd][^\\%b\x00-\x1f\xfe\xff]*+)*+" % (quote, quote))
+    for quote in (b'"', b"'")
+}
+_DECODER = json.JSONDecoder(strict=False)
 _KEYWORDS = {b"true": True, b"false": False, b"null": None}
 _OPEN = {b"{": dict, b"[": list}
 
@@ -105,7 +108,7 @@ class JsonStream:
     def _feed_string(self, data: bytes, position: int) -> tuple[int, Message | None]:
         """Go on with a string: to its end, or to the end of DATA."""
         assert self._quote is not None
-        end = position + 1 if self._escaped else _skip(_PLAIN[self._quote], data, position)
+        end = position + 1 if self._escaped else _skip(_INSIDE[self._quote], data, position)
         if self._builder.size + len(self._string) + end - position > MAX_SIZE:
             self._end_string()
             self._recovering = True
@@ -315,6 +318,8 @@ def decode_number(token: bytes) -> int | float:
 def decode_string(token: bytes) -> str:
     """A string with its quotes. Modified UTF-8: NUL may be 0xC0 0x80.
 
+    However long it is, C does the work: a string of 64 MiB of escapes must not hold the machine up.
+
     :raises ParseError: bytes that are no UTF-8, or an escape that is none
     """
     try:
@@ -323,18 +328,15 @@ def decode_string(token: bytes) -> str:
         raise ParseError("invalid UTF-8 sequence in string") from None
     if "\\" not in text:
         return text
-    text = _ESCAPE.sub(_unescape, text)
-    try:  # a pair of surrogates is one character; one alone is none
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise ParseError("string has half a surrogate pair, which is not a valid Unicode character") from None
-
-
-def _unescape(found: re.Match[str]) -> str:
-    if found["hex"] is not None:
-        return chr(int(found["hex"], 16))
-    if found["one"] == "u":
-        raise ParseError(f"{found.string[found.start() : found.start() + 6]} is not a valid Unicode character")
-    if found["one"] not in _ESCAPES:
-        raise ParseError("invalid escape sequence in string")
-    return _ESCAPES[found["one"]]
+    # behind escaped backslashes, which the pieces stand between, a backslash always begins an escape
+    pieces = (piece.replace("\\'", "'").replace('\\"', '"').replace('"', '\\"') for piece in text.split("\\\\"))
+    try:
+        decoded: str = _DECODER.decode('"' + "\\\\".join(pieces) + '"')
+        decoded.encode()
+    except json.JSONDecodeError as error:
+        if "uXXXX" in error.msg:
+            raise ParseError(f"\\{error.doc[error.pos : error.pos + 5]} is not a valid Unicode character") from None
+        raise ParseError("invalid escape sequence in string") from None
+    except UnicodeEncodeError:
+        raise ParseError("half a surrogate pair is not a valid Unicode character") from None
+    return decoded

@@ -2,6 +2,7 @@
 """QMP's input: what is accepted, where messages end, and how errors read."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,30 @@ def test_scalar_at_the_top_needs_something_behind_it():
     assert parse("12 null\n") == [Message(12), Message(None)]
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"""'\\'""", "\\"),
+        (r"""'\\\''""", "\\'"),
+        (r"""'\\\\'""", "\\\\"),
+        (r"""'\"'""", '"'),
+        (r"""'"\\"'""", '"\\"'),
+        (r"""'\\\"\\'""", '\\"\\'),
+        (r'''"\'\\'\u0027"''', "'\\''"),
+        (r"""'\\u0041'""", "\\u0041"),
+    ],
+)
+def test_quotes_and_backslashes_are_told_apart(text, value):
+    assert parse(text) == [Message(value)]
+
+
+def test_long_string_of_escapes_is_read_fast():
+    begin = time.process_time()
+    (message,) = parse(b'"' + b"\\n" * (8 << 20) + b'"', 4096)
+    assert message.value == "\n" * (8 << 20)
+    assert time.process_time() - begin < 5
+
+
 def test_modified_utf8_has_a_nul():
     assert parse(b'"\xc0\x80"') == [Message("\0")]
 
@@ -70,8 +95,8 @@ def test_modified_utf8_has_a_nul():
         (b"[nil]", "invalid keyword 'nil'"),
         (b"[1e999]", "number out of range '1e999'"),
         (b'["\\x"]', "invalid escape sequence in string"),
-        (b'["\\u12"]', "\\u12 is not a valid Unicode character"),
-        (b'["\\ud834"]', "string has half a surrogate pair, which is not a valid Unicode character"),
+        (b'["\\u12"]', "is not a valid Unicode character"),
+        (b'["\\ud834"]', "half a surrogate pair is not a valid Unicode character"),
         (b'["\xe4"]', "invalid UTF-8 sequence in string"),
     ],
 )
