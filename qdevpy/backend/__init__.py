@@ -20,5 +20,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "socket": "qdevpy.backend.chardev_socket:SocketChardev",
         "stdio": "qdevpy.backend.chardev_stdio:StdioChardev",
     },
-    "objects": {"iothread": "qdevpy.backend.iothread:IOThreadOptions"},
+    "objects": {
+        "iothread": "qdevpy.backend.iothread:IOThreadOptions",
+        "memory-backend-ram": "qdevpy.backend.memory_ram:MemoryBackendRam",
+    },
 }

@@ -8,6 +8,7 @@ import asyncio
 import typing
 
 import pytest
+from qemu.qmp import ExecuteError
 from qmp_device_commands import DEVICE_CASES
 from qmp_parts import RunningMachine, backend, chardev, device
 
@@ -226,7 +227,24 @@ async def device_list_properties(execute, machine):
     assert "realized" not in entries
 
 
+async def device_add(execute, machine):
+    assert await execute("device_add", driver="virtio-serial-pci", id="vser1") == {}
+    assert machine.call(lambda: machine.machine.find_device("vser1")) is not None
+    with pytest.raises(ExecuteError, match="Duplicate device ID"):
+        await execute("device_add", driver="virtio-serial-pci", id="vser1")
+
+
+async def device_del(execute, machine):
+    with pytest.raises(ExecuteError) as caught:
+        await execute("device_del", id="nobody")
+    assert caught.value.error_class == "DeviceNotFound"
+    assert await execute("device_del", id="port0") == {}
+    assert machine.call(lambda: machine.machine.find_device("port0")) is None
+
+
 CASES = {
+    "device_add": device_add,
+    "device_del": device_del,
     "qom-list": qom_list,
     "qom-list-types": qom_list_types,
     "qom-list-properties": qom_list_properties,

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on objects: I/O threads (QEMU: qapi/qom.json, qapi/misc.json)."""
+"""Commands on objects: I/O threads, memory (QEMU: qapi/qom.json, qapi/misc.json)."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 from qdevpy.backend.iothread import IOThreadOptions
-from qdevpy.monitor.command import Context, QmpError, Union, command
+from qdevpy.monitor.command import Context, QmpError, Size, Union, command
 from qdevpy.vm.backends import create_backend, is_identifier
 from qdevpy.vm.machine import Machine
 
@@ -41,7 +41,16 @@ IothreadProperties = TypedDict(
     total=False,
 )
 
-OBJECT = Union("qom-type", {"iothread": IothreadProperties}, base=ObjectBase)
+
+class MemoryProperties(NamedTuple):
+    """Memory under a name."""
+
+    size: Size
+    share: bool | None = None
+    prealloc: bool | None = None
+
+
+OBJECT = Union("qom-type", {"iothread": IothreadProperties, "memory-backend-ram": MemoryProperties}, base=ObjectBase)
 
 
 def iothreads(machine: Machine) -> list[IOThreadInfo]:
