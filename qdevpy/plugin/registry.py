@@ -175,15 +175,18 @@ class Registry:
         return MappingProxyType(self.load_all()._known.definitions)
 
     def base_properties(self) -> Mapping[str, Mapping[str, Property]]:
-        """Properties by every type name that device types derive from (``virtio-pci``); defaults may name these."""
-        found: dict[str, Mapping[str, Property]] = {}
+        """By every type name that device types derive from (``virtio-pci``), the properties that one of them has.
+
+        Defaults may name these.
+        """
+        found: dict[str, dict[str, Property]] = {}
         owners = [type(owner) for kind in self.device_types.values() for owner in kind.create().property_owners()]
         chips = [chip for board in self.boards.values() for chip in board.chip_classes()]
         for owner in (*owners, *chips):
             for cls in owner.__mro__:
                 name = getattr(cls, "type_name", "")
-                if name and name not in found:
-                    found[name] = properties_of(cls)
+                if name:
+                    found[name] = {**properties_of(owner), **found.get(name, {})}
         return found
 
     def backend_names(self, section: str) -> list[str]:

@@ -12,7 +12,6 @@ from qdevpy.errors import PropertyError, did_you_mean
 from qdevpy.qdev.property import Property, complete_class, properties_of
 
 
-@attrs.define(slots=False, init=False, eq=False, repr=False, kw_only=True)
 class Object:
     """Something with a type name, an id and properties that users set.
 
@@ -26,6 +25,9 @@ class Object:
 
     id: str | None = None
 
+    _guarded: ClassVar[frozenset[str]] = frozenset()
+    complete_as_object: ClassVar[bool] = True  #: its annotations are fields
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """The first instance of a class completes it."""
         complete_class(cls)
@@ -37,7 +39,7 @@ class Object:
         :raises TypeError: no such field, or one without default is not given
         """
         fields = self.__dict__
-        for field in attrs.fields(type(self)):
+        for field in type(self).__attrs_attrs__:  # type: ignore[attr-defined]
             default = field.default
             if field.init and field.name in values:
                 fields[field.name] = values.pop(field.name)
@@ -49,6 +51,13 @@ class Object:
                 raise TypeError(f"{type(self).__name__} needs {field.name}")
         if values:
             raise TypeError(f"{type(self).__name__} has no {', '.join(values)} to begin with")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a property of a realized device refuses (QEMU: qdev_prop_set_after_realize)."""
+        if name in self._guarded and self.is_realized:
+            shown = next(p.name for p in properties_of(type(self)).values() if p.attribute == name)
+            raise PropertyError(f"property '{shown}' cannot be set after the device is realized", device=self.label, name=shown)
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"<{self.label}>"

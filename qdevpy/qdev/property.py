@@ -17,20 +17,17 @@ device. As QEMU's ``hw/core/qdev-properties.c``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
-from qdevpy.errors import PropertyError
 from qdevpy.qdev import kinds
 from qdevpy.qdev.kinds import Kind
-
-if TYPE_CHECKING:
-    from qdevpy.qdev.object import Object
 
 _KEY = "qdevpy.property"
 #: class attribute that keeps what :func:`properties_of` found
 _FOUND = "_properties_by_name"
+_NO_METHODS: Any = {"init": False, "eq": False, "repr": False, "kw_only": True, "on_setattr": attrs.setters.NO_OP}
 
 
 class Property(NamedTuple):
@@ -61,17 +58,6 @@ class Property(NamedTuple):
         return None if self.kind.is_unset(self.default) else self.kind.format(self.default)
 
 
-def _guard(instance: Object, attribute: attrs.Attribute[Any], value: Any) -> Any:
-    """Refuse a write after realize (qdev_prop_set_after_realize in QEMU)."""
-    if instance.is_realized and not attribute.metadata[_KEY]["runtime"]:
-        raise PropertyError(
-            f"property '{attribute.metadata[_KEY]['name'] or attribute.name}' cannot be set after the device is realized",
-            device=instance.label,
-            name=attribute.name,
-        )
-    return value
-
-
 def declare(
     kind: Kind,
     default: Any,
@@ -85,7 +71,7 @@ def declare(
 ) -> Any:
     """Declare a property of any kind; the named functions below are short for it."""
     spec = {"kind": kind, "help": help, "name": name, "word": word, "bit": bit, "runtime": runtime, "dynamic": dynamic}
-    return attrs.field(default=default, kw_only=True, on_setattr=_guard, metadata={_KEY: spec})
+    return attrs.field(default=default, kw_only=True, metadata={_KEY: spec})
 
 
 def boolean(default: bool = False, *, help: str, **options: Any) -> Any:  # noqa: A002
@@ -235,20 +221,29 @@ def fixed_field(value: Any) -> Any:
 
 
 def complete_class(cls: type[Any]) -> None:
-    """Turn a class's annotated attributes into attrs fields, those of its bases first.
+    """Turn a class's annotated attributes into attrs fields, those of its bases first; ``_guarded`` names properties.
 
-    This comes with a class's first use and not with its definition: it takes half a millisecond, plugins offer
-    many classes, and a machine uses few. Authors need not know.
+    This comes with a class's first use and not with its definition: plugins offer many classes, and a machine uses
+    few. Authors need not know. Only the fields that a class adds go through attrs, which would else copy those of
+    its bases and compile methods for each class: a millisecond and more, twenty times before a guest starts.
     """
     if "__attrs_attrs__" in vars(cls):
         return
-    for base in cls.__bases__:
-        if hasattr(base, "__attrs_attrs__"):
-            complete_class(base)
-    if len(cls.__bases__) == 1 and all("ClassVar" in str(hint) for hint in vars(cls).get("__annotations__", {}).values()):
-        return  # it adds no field
-    # no generated methods: compiling an __init__ for each class costs more than Object.__init__ ever does
-    attrs.define(cls, slots=False, init=False, eq=False, repr=False, kw_only=True)
+    bases: list[Any] = [base for base in cls.__bases__ if hasattr(base, "complete_as_object")]
+    for base in bases:
+        complete_class(base)
+    own = {name: hint for name, hint in vars(cls).get("__annotations__", {}).items() if "ClassVar" not in str(hint)}
+    values = {name: vars(cls)[name] for name in own if name in vars(cls)}
+    body = {"__annotations__": own, **values}
+    added = attrs.fields(attrs.define(type(cls.__name__, (), body), slots=False, **_NO_METHODS)) if own else ()
+    fields = {field.name: field for base in reversed(bases) for field in base.__attrs_attrs__}
+    for field in added:
+        fields.pop(field.name, None)  # a class's own come last, also those that it declares anew
+        fields[field.name] = field
+    for name in values:
+        delattr(cls, name)
+    cls.__attrs_attrs__ = tuple(fields.values())
+    cls._guarded = frozenset(f.name for f in fields.values() if _KEY in f.metadata and not f.metadata[_KEY]["runtime"])
 
 
 def properties_of(cls: type[Any]) -> Mapping[str, Property]:
@@ -258,7 +253,7 @@ def properties_of(cls: type[Any]) -> Mapping[str, Property]:
         return known
     complete_class(cls)
     found: dict[str, Property] = {}
-    for field in attrs.fields(cls):
+    for field in cls.__attrs_attrs__:
         spec = field.metadata.get(_KEY)
         if spec is None:
             continue
