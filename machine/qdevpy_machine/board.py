@@ -51,6 +51,9 @@ class PC(Board):
     default_cpu_type: ClassVar[str | None] = "host-x86_64-cpu"
     default_ram_id: ClassVar[str | None] = "pc.ram"
 
+    #: where distributions put SeaBIOS, QEMU's other ROMs, and iPXE
+    data_folders: ClassVar[Sequence[str]] = ("/usr/share/seabios", "/usr/share/qemu", "/usr/lib/ipxe/qemu")
+
     acpi: str = prop.on_off_auto(help="ACPI tables")
     graphics: bool = prop.boolean(True, help="off: firmware is asked to use the first serial port as its console")
     i8042: bool = prop.boolean(True, help="keyboard controller and port 0x92")
@@ -70,6 +73,11 @@ class PC(Board):
     fw_cfg: FwCfg | None = attrs.field(default=None, init=False)
     rtc: MC146818 = attrs.field(default=None, init=False)
     _was_reset: bool = attrs.field(default=False, init=False)
+
+    @property
+    def runs_firmware(self) -> bool:
+        """Whether there is firmware; a kernel is started without."""
+        return self.firmware is not None
 
     def add_memory(self, machine: Machine) -> None:
         """RAM from 0 to at most 3 GiB, the rest from 4 GiB on.
@@ -133,7 +141,7 @@ class PC(Board):
         from qdevpy_machine import rom
         from qdevpy_machine.fw_cfg import FwCfg
 
-        path = rom.find_firmware(machine.definition)
+        path = rom.find_firmware(machine)
         if path is not None:
             image = rom.load(machine, path)
             rom.map_below_4g(machine, image)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ class Items:
         self.files: dict[str, Content] = {}
         for name, content in machine_files(machine).items():
             self.files[name] = content
+        self.files.update(barless_roms(machine))
         for name, given in machine.definition.fw_cfg.items():
             self.files[name] = user_file(name, given)
         if machine.definition.boot.kernel is not None and getattr(machine.board, "firmware", None) is not None:
@@ -121,6 +123,22 @@ def machine_files(machine: Machine) -> dict[str, Content]:
 
     files.update(smbios_files(machine))
     return files
+
+
+def barless_roms(machine: Machine) -> dict[str, Content]:
+    """Option ROMs of functions with ``rombar: 0``.
+
+    :raises RealizeError: one cannot be read
+    """
+    from qdevpy.pci.device import PCIDevice
+
+    found: dict[str, Content] = {}
+    for device in machine.devices():
+        if isinstance(device, PCIDevice) and device.rom_path is not None and device.rom is None:
+            from qdevpy.pci.rom import read
+
+            found[f"genroms/{os.path.basename(device.rom_path)}"] = read(device, device.rom_path)
+    return found
 
 
 def e820(memory_size: int) -> bytes:

@@ -10,7 +10,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from qdevpy_machine import fw_cfg_items as keys
-from qdevpy_machine import layout, linux, rom
+from qdevpy_machine import layout, linux
 from qdevpy_machine.image import Image
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def kernel_items(machine: Machine) -> tuple[dict[int, bytes], dict[str, bytes]]:
         head = image.read(0, min(1024, image.size)).ljust(1024, b"\0")
         if not linux.is_bzimage(head):
             raise image.error("no bzImage; firmware starts nothing else; leave boot.firmware out")
-        path = rom.find(machine.definition, ROM)
+        path = machine.find_data_file(ROM)
         if path is None:
             raise image.error(f"firmware needs {ROM} to start it (Debian: qemu-system-data); or leave boot.firmware out")
         start = (head[linux.SETUP_SECTS] or 4) * 512 + 512

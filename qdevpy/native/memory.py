@@ -136,6 +136,12 @@ class GuestMemory:
         self._pages.append(pages)
         return pages
 
+    def remove_pages(self, pages: HostPages) -> None:
+        """Free pages that no overlay shows any more."""
+        if pages in self._pages:
+            self._pages.remove(pages)
+            pages.close()
+
     def change_overlays(self, *, remove: Iterable[Overlay] = (), add: Iterable[Overlay] = ()) -> None:
         """Take overlays away and put others on top, in one step. Whole pages. With the VM lock held."""
         gone = list(remove)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from qdevpy.errors import RealizeError
 from qdevpy.pci import config
 from qdevpy.pci.bar import Bar, Mapped
 from qdevpy.pci.config import ConfigSpace
@@ -20,6 +21,7 @@ from qdevpy.qdev.device import Device
 if TYPE_CHECKING:
     from qdevpy.native.space import AddressSpace
     from qdevpy.pci.bus import PCIBus
+    from qdevpy.pci.rom import OptionRom
 
 #: how ``info qtree`` names classes, as far as we have such functions
 CLASS_NAMES = {
@@ -30,6 +32,7 @@ CLASS_NAMES = {
     0x0680: "Bridge",
 }
 UNMAPPED = (1 << 64) - 1
+ROM_INDEX = 6  #: of the option ROM among the BARs, as QEMU counts
 NO_SIZE = 0xFFFFFFFF  #: ``romsize`` that the ROM's file decides
 NO_EXPRESS = "its bus is conventional PCI, where there is no such register"
 NO_FAILOVER = "there is no migration, so no card that stands in during one"
@@ -46,9 +49,11 @@ class PCIDevice(Device):
 
     :cvar class_code: 24 bits: class, subclass, programming interface
     :cvar interrupt_pin: 1 for INTA, 0 for none
+    :cvar default_romfile: option ROM where the user names none, and firmware runs
     :ivar devfn: slot * 8 + function, once plugged
     :ivar config: the configuration space
     :ivar msix: after :meth:`init_msix`
+    :ivar rom: the option ROM's BAR; rom_path: its file, with or without one
     """
 
     type_name: ClassVar[str] = "pci-device"
@@ -60,6 +65,7 @@ class PCIDevice(Device):
     subsystem_vendor_id: ClassVar[int] = 0x1AF4  # Red Hat, QEMU, as QEMU gives all functions that have none of their own
     subsystem_id: ClassVar[int] = 0x1100
     interrupt_pin: ClassVar[int] = 1
+    default_romfile: ClassVar[str | None] = None
 
     addr: int = prop.pci_devfn(help="slot and function on the bus; default: the next free slot")
     romfile: str | None = prop.string(help="option ROM that firmware runs; empty: none; default: the type's")
@@ -78,6 +84,8 @@ class PCIDevice(Device):
     bars: list[Bar] = attrs.field(factory=list, init=False)
     msix: MSIX | None = attrs.field(default=None, init=False)
     intx: Intx = attrs.field(default=None, init=False)
+    rom: OptionRom | None = attrs.field(default=None, init=False)
+    rom_path: str | None = attrs.field(default=None, init=False)
 
     @property
     def bus(self) -> PCIBus:
@@ -103,8 +111,36 @@ class PCIDevice(Device):
         space.set(config.INTERRUPT_PIN, self.interrupt_pin, 1)
         self.intx = Intx(self.bus.lines)
         self.cleanup.callback(self._let_go)
+        self._add_rom()
         super().realize()
+        if self.rom is not None and self.romfile is None:
+            self.rom.rename(space.get(config.VENDOR_ID, 2), space.get(config.DEVICE_ID, 2))
         self.bus.route(self)
+
+    def _add_rom(self) -> None:
+        """The option ROM, where there is one.
+
+        :raises RealizeError: it is not there, or does not fit
+        """
+        if self.romfile is None and (self.default_romfile is None or not self.machine.board.runs_firmware):
+            return
+        from qdevpy.pci import rom
+
+        self.rom_path = rom.find(self)
+        if self.rom_path is None or not self.rombar:
+            return
+        content = rom.read(self, self.rom_path)
+        try:
+            self.rom = rom.OptionRom(self.machine, content, None if self.romsize == NO_SIZE else self.romsize)
+        except ValueError as error:
+            raise RealizeError(f"romsize: {error}", device=self.label) from None
+        self.cleanup.callback(self._close_rom)
+        self.rom.declare(self.config)
+
+    def _close_rom(self) -> None:
+        if self.rom is not None:
+            self.rom.close()
+        self.rom = None
 
     def _let_go(self) -> None:
         for bar in self.bars:
@@ -175,7 +211,7 @@ class PCIDevice(Device):
         before = self.config.get(config.COMMAND, 2)
         self.config.write(offset, value, size)
         after = self.config.get(config.COMMAND, 2)
-        if offset < config.BAR0 + 24:
+        if offset < config.BAR0 + 24 or (self.rom is not None and offset < config.CAPABILITIES):
             self._update_bars()
         if self.msix is not None:
             self.msix.config_written()
@@ -185,6 +221,8 @@ class PCIDevice(Device):
         self.config_written(offset, size)
 
     def _update_bars(self) -> None:
+        if self.rom is not None:
+            self.rom.update(self.config)
         moved = [bar.update(self.config, self.machine.space) for bar in self.bars]
         if any(moved):
             self.bars_moved()
@@ -215,6 +253,9 @@ class PCIDevice(Device):
         for bar in self.bars:
             bar.unmap()
             bar.declare(self.config)
+        if self.rom is not None:
+            self.rom.unmap()
+            self.rom.declare(self.config)
         self.config.set(config.INTERRUPT_LINE, 0, 1)
         self.intx.set(False)
         self.intx.disable(False)
@@ -230,8 +271,10 @@ class PCIDevice(Device):
             f"pci id {space.get(config.VENDOR_ID, 2):04x}:{space.get(config.DEVICE_ID, 2):04x} "
             f"(sub {space.get(config.SUBSYSTEM_VENDOR_ID, 2):04x}:{space.get(config.SUBSYSTEM_ID, 2):04x})"
         ]
-        for bar in sorted(self.bars, key=lambda bar: bar.index):
-            base = UNMAPPED if bar.base is None else bar.base
-            end = (base + bar.size - 1) & UNMAPPED
-            lines.append(f"bar {bar.index}: {'i/o' if bar.kind == 'io' else 'mem'} at {base:#x} [{end:#x}]")
+        regions = [(bar.index, "i/o" if bar.kind == "io" else "mem", bar.base, bar.size) for bar in self.bars]
+        if self.rom is not None:
+            regions.append((ROM_INDEX, "mem", self.rom.base, self.rom.size))
+        for index, sort, where, size in sorted(regions):
+            base = UNMAPPED if where is None else where
+            lines.append(f"bar {index}: {sort} at {base:#x} [{(base + size - 1) & UNMAPPED:#x}]")
         return lines

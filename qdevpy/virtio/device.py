@@ -49,6 +49,7 @@ class VirtIODevice(Device):
     :cvar transitional_id: PCI device id of the transitional device, or None where there is none
     :cvar ioeventfd: the notification policy; every device declares it
     :cvar pci_properties: those of ``class``, ``ioeventfd`` and ``vectors`` that its PCI types offer, in QEMU's order
+    :cvar pci_romfile: option ROM by which firmware drives it, where the user names none
     :cvar pci_vectors: default of ``vectors``; 0xFFFFFFFF: what :attr:`vectors_wanted` says
     :cvar pci_class_choices: the only class codes that ``class`` may choose, any other means ``pci_class``; empty: any
     :ivar status: the device status register
@@ -68,6 +69,7 @@ class VirtIODevice(Device):
     ioeventfd: ClassVar[Notification | None] = Notification.ALLOWED
     pci_properties: ClassVar[Sequence[str]] = ("ioeventfd", "vectors")
     pci_vectors: ClassVar[int] = 0xFFFFFFFF
+    pci_romfile: ClassVar[str | None] = None
     pci_class_choices: ClassVar[Sequence[int]] = ()
 
     indirect_desc: bool = prop.bit(

@@ -83,6 +83,7 @@ def _derive(
         "ioeventfd": of.ioeventfd,
         "user_creatable": of.user_creatable,
         "device_class": of,
+        "default_romfile": of.pci_romfile,
     }
     body |= {attribute: declared for attribute, (_, declared) in properties.items()}
     proxy: type[VirtIOPCI] = type(class_name, (base,), body)

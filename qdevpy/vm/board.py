@@ -27,6 +27,7 @@ class Board(Object, ABC):
     :cvar qom_parents: abstract types that the machine's derives from in QEMU, the nearest first (``generic-pc-machine``)
     :cvar compat: defaults that this version changes: ``(device type, property, text)``
     :cvar has_cpus: False: whatever the definition says, there is no vCPU
+    :cvar data_folders: where firmware and option ROMs are looked for, behind the definition's own folders
     :cvar default_memory: bytes where the definition gives none
     :cvar hotpluggable_cpus, numa_mem_supported, deprecated, is_default: what QMP's query-machines says of it
     :cvar default_cpu_type, default_ram_id: the same; None: it has none
@@ -43,6 +44,7 @@ class Board(Object, ABC):
     max_cpus: ClassVar[int] = 64
     default_memory: ClassVar[int] = 128 << 20
     has_cpus: ClassVar[bool] = True
+    data_folders: ClassVar[Sequence[str]] = ()
     hotpluggable_cpus: ClassVar[bool] = False
     numa_mem_supported: ClassVar[bool] = False
     deprecated: ClassVar[bool] = False
@@ -71,6 +73,11 @@ class Board(Object, ABC):
             hint = did_you_mean(name, self.options()) or f"; it has: {known}"
             raise PropertyError(f"machine option '{name}' not found{hint}", device=self.label, name=name)
         return self, found
+
+    @property
+    def runs_firmware(self) -> bool:
+        """Whether the machine starts in firmware, which looks for option ROMs."""
+        return False
 
     @abstractmethod
     def add_memory(self, machine: Machine) -> None:

@@ -202,6 +202,12 @@ class Machine(RunControl):
                 device.cleanup.close()  # of one that did not get as far as realize
                 raise
 
+    def find_data_file(self, *names: str) -> str | None:
+        """The first of these files that is found; see :mod:`qdevpy.vm.data_files`."""
+        from qdevpy.vm.data_files import find_data_file
+
+        return find_data_file(self, *names)
+
     def next_mac(self) -> bytes:
         """The next address of the default series 52:54:00:12:34:56 and up."""
         mac = 0x525400123456 + self._macs

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from qdevpy_machine.rom import DEFAULT, FOLDERS
+from qdevpy_machine.board import PC
+from qdevpy_machine.rom import DEFAULT
 
-FIRMWARE = [path for folder in FOLDERS for name in DEFAULT if os.path.isfile(path := os.path.join(folder, name))]
+FIRMWARE = [path for folder in PC.data_folders for name in DEFAULT if os.path.isfile(path := os.path.join(folder, name))]
 
 pytestmark = [
     pytest.mark.kvm,

@@ -55,6 +55,7 @@ class VirtIONet(VirtIODevice, NetCard):
     qemu_description: ClassVar[str | None] = ""
     device_id: ClassVar[int] = defs.ID_NET
     pci_class: ClassVar[int] = 0x020000
+    pci_romfile: ClassVar[str | None] = "efi-virtio.rom"
     transitional_id: ClassVar[int | None] = 0x1000
     ioeventfd: ClassVar[Notification | None] = Notification.ALLOWED
 
