@@ -137,6 +137,7 @@ def test_rtc_starts_at_the_date_of_the_definition(isa, base, expected):
     assert tuple(cmos(isa, register) for register in (9, 8, 7, 4, 2, 0)) == expected
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     after=st.integers(0, 3 * 86400),
     hour=st.none() | st.integers(0, 25),
@@ -158,7 +159,7 @@ def test_next_alarm_is_the_first_second_that_matches(after, hour, minute, second
         assert not any(matches(t) for t in range(after + 1, found))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(writes=st.lists(st.tuples(st.integers(0, 15), st.integers(0, 255), st.integers(0, 2_000_000_000)), max_size=60))
 def test_rtc_takes_any_write_at_any_time(isa, rtc, writes):
     for register, value, ns in writes:
