@@ -13,11 +13,12 @@ from qdevpy.vm.board import Board
 
 @hookimpl
 def qdevpy_boards() -> Iterable[type[Board]]:
-    """``pc`` and ``none``."""
+    """``pc``, its older versions, and ``none``."""
     from qdevpy_machine.board import PC
     from qdevpy_machine.none import NoBoard
+    from qdevpy_machine.versions import old_versions
 
-    return [PC, NoBoard]
+    return [PC, *old_versions(), NoBoard]
 
 
 @hookimpl

@@ -179,7 +179,7 @@ def apply_defaults(machine: Machine, device: Device) -> None:
     """The board's compat table, then the definition's ``global:`` entries."""
     names = type_names(device)
     for driver, name, text in machine.board.compat:
-        if driver in names:
+        if driver in names and name in device.all_properties():  # not all that derive from DRIVER have it
             device.set_property(name, text)
     for entry in machine.definition.globals:
         if entry.type in names:
