@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple, Required, TypedDict
 
 from qdevpy.backend.drive import Drive
+from qdevpy.errors import QdevpyError
 from qdevpy.monitor.command import Context, Name, QmpError, Union, command
 from qdevpy.vm.backends import create_backend, users
 from qdevpy.vm.machine import Machine
 
+#: characters of a file of blkdebug's rules
+MAX_RULES = 1 << 20
 _NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,30}")
 
 
@@ -264,9 +269,17 @@ class BlockdevOptionsRaw(TypedDict, total=False):
     offset: int
 
 
+class BlockdevOptionsBlkdebug(TypedDict, total=False):
+    """``driver: blkdebug``, with a file of rules that has none: no errors are injected."""
+
+    config: str
+    image: Required[str | Node]
+
+
 NODE = Union(
     "driver",
     {
+        "blkdebug": BlockdevOptionsBlkdebug,
         "file": BlockdevOptionsFile,
         "host_device": BlockdevOptionsFile,
         "null-co": BlockdevOptionsNull,
@@ -308,10 +321,44 @@ def blockdev_add(ctx: Context, options: Node, /) -> None:
     if name is None:
         raise QmpError("'node-name' must be specified for the root node")
     check_node_name(ctx.machine, name)
+    if options["driver"] == "blkdebug":
+        _add_blkdebug(ctx, options)
+        return
     found = node_options(options)
     if options["driver"] == "raw":
         found = _below(ctx.machine, found.pop("file"), found.get("offset", 0)) | found
     create_backend(ctx.machine, "drives", "drive", name, {**found, "node-name": name})
+
+
+def _add_blkdebug(ctx: Context, options: dict[str, Any]) -> None:
+    """As a raw node, once the file of rules was read and found to have none. It may be a pipe: the machine does not wait."""
+    reply = ctx.defer()
+    rest = {name: value for name, value in options.items() if name not in ("config", "image")}
+
+    def finish(rules: str, problem: OSError | None) -> None:
+        try:
+            if problem is not None:
+                raise QmpError(f"Could not open blkdebug config file: {problem.strerror}")
+            if re.search(r"^\s*\[", rules, re.MULTILINE):
+                raise QmpError("blkdebug: rules are not there; errors are not injected")
+            blockdev_add(ctx, {**rest, "driver": "raw", "file": options["image"]})
+        except QdevpyError as error:
+            reply(error=error)
+        else:
+            reply()
+
+    def read() -> None:
+        rules, problem = "", None
+        try:
+            if "config" in options:
+                with open(options["config"], encoding="utf-8", errors="replace") as file:
+                    rules = file.read(MAX_RULES)
+        except (OSError, ValueError) as error:
+            problem = error if isinstance(error, OSError) else OSError(0, str(error))
+        with suppress(OSError):  # the machine has ended
+            ctx.machine.loop.call_soon(lambda: finish(rules, problem))
+
+    threading.Thread(target=read, daemon=True, name="blkdebug").start()
 
 
 def check_node_name(machine: Machine, name: str) -> None:

@@ -157,6 +157,40 @@ def test_oob_capability_lets_commands_be_refused_by_name(run, path):
         assert [client.answer()["id"] for _ in range(20)] == list(range(20))
 
 
+def blkdebug(config, **more):
+    node = {"driver": "blkdebug", "node-name": "n0", "config": str(config), "image": {"driver": "null-co"}}
+    return {"execute": "blockdev-add", "arguments": node, **more}
+
+
+def test_out_of_band_request_overtakes_a_command_that_waits(run, path, tmp_path):
+    run()
+    os.mkfifo(tmp_path / "rules")
+    with Client(path, capabilities=["oob"]) as client:
+        client.send(blkdebug(tmp_path / "rules", id=1))
+        client.send({"execute": "query-name", "id": 2})
+        assert client.ask({"exec-oob": "migrate-pause", "id": 3})["id"] == 3
+        with Client(path) as other:
+            assert other.command("query-name") == {}
+        with open(tmp_path / "rules", "w"):
+            pass
+        assert [client.answer() for _ in range(2)] == [{"return": {}, "id": 1}, {"return": {}, "id": 2}]
+        assert client.command("blockdev-del", node_name="n0") == {}
+
+
+def test_deferred_answer_may_be_an_error_or_come_too_late(run, path, tmp_path):
+    run()
+    (tmp_path / "rules").write_text("[inject-error]\n")
+    os.mkfifo(tmp_path / "pipe")
+    with Client(path) as client:
+        assert error(client.ask(blkdebug(tmp_path / "rules"))).startswith("blkdebug: rules are not there")
+        assert error(client.ask(blkdebug(tmp_path / "missing"))).startswith("Could not open")
+        with Client(path) as hasty:
+            hasty.send(blkdebug(tmp_path / "pipe"))
+        with open(tmp_path / "pipe", "w"):
+            pass
+        assert client.command("query-name") == {}
+
+
 def test_preconfig_allows_few_commands(run, path):
     run(run=RunDefinition(preconfig=True), start=False)
     with Client(path) as client:
