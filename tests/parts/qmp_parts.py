@@ -62,7 +62,8 @@ class RunningMachine:
 
     def __exit__(self, *exc):
         if self.machine.ending is None:
-            self.machine.request_shutdown("the test is over", cause="host-signal")
+            with self.machine.lock:  # or the loop might be closed while it is being woken
+                self.machine.request_shutdown("the test is over", cause="host-signal")
         self.join()
 
     def join(self):

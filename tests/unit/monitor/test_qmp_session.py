@@ -342,21 +342,21 @@ def test_quit_answers_and_tells_before_the_connection_ends(run, path):
 def test_end_is_told_with_its_cause(run, path, cause, guest):
     running = run()
     with Client(path) as client:
-        running.machine.request_shutdown("enough", cause=cause)
+        running.call(lambda: running.machine.request_shutdown("enough", cause=cause))
         assert client.event("SHUTDOWN")["data"] == {"guest": guest, "reason": cause}
 
 
 def test_reset_where_none_is_wanted_is_a_shutdown(run, path):
     running = run(run=RunDefinition(reboot=False))
     with Client(path) as client:
-        running.machine.request_reset("triple fault")
+        running.call(lambda: running.machine.request_reset("triple fault"))
         assert client.event("SHUTDOWN")["data"] == {"guest": True, "reason": "guest-reset"}
 
 
 def test_power_off_without_shutdown_leaves_the_machine_standing(run, path):
     running = run(run=RunDefinition(shutdown=False))
     with Client(path) as client:
-        running.machine.request_shutdown("powered off")
+        running.call(lambda: running.machine.request_shutdown("powered off"))
         assert client.event("SHUTDOWN")["data"] == {"guest": True, "reason": "guest-shutdown"}
         assert client.event("STOP")
         assert client.command("query-status")["status"] == "shutdown"
@@ -373,7 +373,7 @@ def test_power_off_without_shutdown_leaves_the_machine_standing(run, path):
 def test_crash_without_shutdown_leaves_the_machine_in_internal_error(run, path):
     running = run(run=RunDefinition(shutdown=False))
     with Client(path) as client:
-        running.machine.request_crash("emulation failed")
+        running.call(lambda: running.machine.request_crash("emulation failed"))
         assert client.event("STOP")
         assert client.command("query-status")["status"] == "internal-error"
 
@@ -383,7 +383,7 @@ def test_panic_that_does_not_end_the_machine_is_told(run, path, panic, action, s
     running = run()
     with Client(path) as client:
         client.command("set-action", panic=panic, reboot="reset", shutdown="poweroff")
-        running.machine.request_panic()
+        running.call(lambda: running.machine.request_panic())
         assert client.event("GUEST_PANICKED")["data"] == {"action": action}
         assert client.command("query-status")["status"] == status
 
@@ -392,7 +392,7 @@ def test_panic_ends_the_machine_with_its_status(run, path):
     running = run()
     with Client(path) as client:
         client.command("set-action", panic="exit-failure")
-        running.machine.request_panic()
+        running.call(lambda: running.machine.request_panic())
         assert client.event("GUEST_PANICKED")["data"] == {"action": "poweroff"}
         assert client.event("SHUTDOWN")["data"] == {"guest": True, "reason": "guest-panic"}
     running.join()
