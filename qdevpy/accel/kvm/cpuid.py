@@ -23,6 +23,7 @@ X2APIC = 1 << 21  # leaf 1 ECX
 HTT = 1 << 28  # leaf 1 EDX
 TOPOEXT = 1 << 22  # 8000_0001h ECX
 CMP_LEGACY = 1 << 1  # 8000_0001h ECX
+INVARIANT_TSC = 1 << 8  # 8000_0007h EDX
 
 
 @attrs.frozen
@@ -93,6 +94,9 @@ def adapt(leaf: Leaf, apic_id: int, count: int, tsc_deadline: bool) -> Leaf:
             return attrs.evolve(leaf, eax=0, ebx=0, ecx=0, edx=0)
         case 0x80000001:
             return attrs.evolve(leaf, ecx=leaf.ecx & ~(TOPOEXT | CMP_LEGACY) | (CMP_LEGACY if count > 1 else 0))
+        case 0x80000007:
+            # as QEMU: it goes on while the machine is stopped, so a guest's time had better come from kvmclock
+            return attrs.evolve(leaf, edx=leaf.edx & ~INVARIANT_TSC)
         case 0x80000008:
             # number of cores - 1, and the bits of the APIC id that number them
             return attrs.evolve(leaf, ecx=min(count - 1, 255) | (count - 1).bit_length() << 12)

@@ -52,6 +52,10 @@ def adapted(given: Leaf, apic_id: int = 1, count: int = 4) -> Leaf:
     return next(cpuid.for_vcpu([given], apic_id, count, tsc_deadline=True))
 
 
+def test_invariant_tsc_is_hidden_so_that_guests_take_kvmclock() -> None:
+    assert adapted(leaf(0x80000007, eax=7, edx=0x1FF)) == leaf(0x80000007, eax=7, edx=0xFF)
+
+
 def test_leaf_1_has_apic_id_count_and_hypervisor() -> None:
     found = adapted(leaf(1, ebx=0xFFFF0800))
     assert found.ebx == 1 << 24 | 4 << 16 | 0x0800
