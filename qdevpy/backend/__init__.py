@@ -23,5 +23,6 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "objects": {
         "iothread": "qdevpy.backend.iothread:IOThreadOptions",
         "memory-backend-ram": "qdevpy.backend.memory_ram:MemoryBackendRam",
+        "rng-builtin": "qdevpy.backend.rng:BuiltinRng",
     },
 }

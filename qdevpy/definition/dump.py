@@ -115,7 +115,7 @@ class _Writer:
             yield "qtest", _flow({"chardev": definition.qtest.chardev.given, **({"log": self.log(log.given)} if log else {})})
         yield "fw_cfg", {name: self.options(value, _is_file) for name, value in definition.fw_cfg.items()}
         yield "smbios", [self.options(value, _is_file) for value in definition.smbios]
-        yield "data-dirs", CommentedSeq(map(self.path, definition.data_dirs))
+        yield "data-dirs", CommentedSeq([self.path(folder) for folder in definition.data_dirs])
 
     def log(self, text: str) -> str:
         """``qtest: log``."""

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 MODULES = (
     "qdevpy.monitor.commands.control",
     "qdevpy.monitor.commands.machine",
+    "qdevpy.monitor.commands.memory",
     "qdevpy.monitor.commands.run",
     "qdevpy.monitor.commands.qom",
     "qdevpy.monitor.commands.device",

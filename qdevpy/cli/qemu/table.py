@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU's options that we have, and the best known of those that we do not: one table.
 
-``-help``, docs/qemu-command-line.md and ``query-command-line-options`` are made of it.
+``-help`` and docs/qemu-command-line.md are made of it.
 """
 
 from __future__ import annotations
