@@ -164,7 +164,7 @@ def _plain(node: Any) -> Any:
             node[key] = _plain(value)
         return node
     if isinstance(node, list):
-        node[:] = map(_plain, node)
+        node[:] = [_plain(item) for item in node]
     return node
 
 

@@ -38,6 +38,10 @@ async def block_resize(execute, machine):
     assert image.stat().st_size == 4096
 
 
+async def memory_pieces(execute, machine):
+    assert [(piece["id"], piece["host-nodes"]) for piece in await execute("query-memdev")] == [("pc.ram", [])]
+
+
 async def iothreads(execute, machine):
     assert await execute("object-add", qom_type="iothread", id="io1") == {}
     assert names(await execute("query-iothreads"), "id") == ["io0", "io1"]
@@ -118,6 +122,7 @@ DEVICE_CASES = {
     "blockdev-del": blockdev,
     "block_resize": block_resize,
     "query-iothreads": iothreads,
+    "query-memdev": memory_pieces,
     "object-add": iothreads,
     "object-del": iothreads,
     "netdev_add": netdevs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from qdevpy.backend.memory_ram import MemoryBackendRam
 from qdevpy.monitor.command import Context, command
 
 
@@ -24,25 +25,20 @@ class Memdev(NamedTuple):
 
 @command("query-memdev", allow_preconfig=True)
 def query_memdev(ctx: Context) -> list[Memdev]:
-    """What RAM is made of: one piece of the board's, shared with nobody by name."""
+    """RAM, which is one piece of the board's, and objects of type memory-backend-ram."""
     machine = ctx.machine
-    name = machine.board.default_ram_id
-    if name is None or not machine.memory_size:
-        return []
-    merge = getattr(machine.board, "mem_merge", True)
-    return [
-        Memdev(
-            name,
-            machine.memory_size,
-            merge,
-            dump=False,
-            prealloc=False,
-            share=True,
-            reserve=True,
-            host_nodes=[],
-            policy="default",
-        )
-    ]
+    found = []
+    if machine.board.default_ram_id is not None and machine.memory_size:
+        merge = bool(getattr(machine.board, "mem_merge", True))
+        found.append(_piece(machine.board.default_ram_id, machine.memory_size, merge=merge, prealloc=False, share=True))
+    for backend in machine.backends.values():
+        if isinstance(backend, MemoryBackendRam):
+            found.append(_piece(backend.name, backend.size, merge=False, prealloc=backend.prealloc, share=backend.share))
+    return found
+
+
+def _piece(name: str, size: int, *, merge: bool, prealloc: bool, share: bool) -> Memdev:
+    return Memdev(name, size, merge, False, prealloc, share, True, [], "default")
 
 
 COMMANDS = (query_memdev,)
