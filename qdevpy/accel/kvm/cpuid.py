@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
-
-import attrs
+from typing import NamedTuple
 
 from qdevpy.accel.kvm import api
 
@@ -26,12 +25,11 @@ CMP_LEGACY = 1 << 1  # 8000_0001h ECX
 INVARIANT_TSC = 1 << 8  # 8000_0007h EDX
 
 
-@attrs.frozen
-class Leaf:
+class Leaf(NamedTuple):
     """One entry of ``struct kvm_cpuid2``."""
 
     function: int
-    index: int
+    subleaf: int
     flags: int
     eax: int
     ebx: int
@@ -53,7 +51,7 @@ def supported(kvm_fd: int) -> list[Leaf]:
 def pack(leaves: Iterable[Leaf]) -> bytes:
     """``struct kvm_cpuid2`` for KVM_SET_CPUID2."""
     entries = [
-        api.CPUID_ENTRY.pack(leaf.function, leaf.index, leaf.flags, leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) for leaf in leaves
+        api.CPUID_ENTRY.pack(leaf.function, leaf.subleaf, leaf.flags, leaf.eax, leaf.ebx, leaf.ecx, leaf.edx) for leaf in leaves
     ]
     if len(entries) > MAX_ENTRIES:
         raise OSError(errno.E2BIG, "CPUID has more leaves than KVM takes")
@@ -85,22 +83,22 @@ def adapt(leaf: Leaf, apic_id: int, count: int, tsc_deadline: bool) -> Leaf:
         case 1:
             ecx = leaf.ecx | HYPERVISOR | X2APIC | (TSC_DEADLINE if tsc_deadline else 0)
             ebx = leaf.ebx & 0xFF00 | min(count, 255) << 16 | (apic_id & 0xFF) << 24
-            return attrs.evolve(leaf, ebx=ebx, ecx=ecx, edx=leaf.edx & ~HTT | (HTT if count > 1 else 0))
+            return leaf._replace(ebx=ebx, ecx=ecx, edx=leaf.edx & ~HTT | (HTT if count > 1 else 0))
         case 4 if leaf.eax & 0x1F:
             level = leaf.eax >> 5 & 7
             sharing = count - 1 if level >= 3 else 0
-            return attrs.evolve(leaf, eax=leaf.eax & 0x3FFF | sharing << 14 | min(count - 1, 63) << 26)
+            return leaf._replace(eax=leaf.eax & 0x3FFF | sharing << 14 | min(count - 1, 63) << 26)
         case 0xA:  # no performance counters: KVM's need the host's to be free
-            return attrs.evolve(leaf, eax=0, ebx=0, ecx=0, edx=0)
+            return leaf._replace(eax=0, ebx=0, ecx=0, edx=0)
         case 0x80000001:
-            return attrs.evolve(leaf, ecx=leaf.ecx & ~(TOPOEXT | CMP_LEGACY) | (CMP_LEGACY if count > 1 else 0))
+            return leaf._replace(ecx=leaf.ecx & ~(TOPOEXT | CMP_LEGACY) | (CMP_LEGACY if count > 1 else 0))
         case 0x80000007:
             # as QEMU: it goes on while the machine is stopped, so a guest's time had better come from kvmclock
-            return attrs.evolve(leaf, edx=leaf.edx & ~INVARIANT_TSC)
+            return leaf._replace(edx=leaf.edx & ~INVARIANT_TSC)
         case 0x80000008:
             # number of cores - 1, and the bits of the APIC id that number them
-            return attrs.evolve(leaf, ecx=min(count - 1, 255) | (count - 1).bit_length() << 12)
+            return leaf._replace(ecx=min(count - 1, 255) | (count - 1).bit_length() << 12)
         case 0x8000001E:  # its feature bit is off
-            return attrs.evolve(leaf, eax=apic_id, ebx=apic_id, ecx=0, edx=0)
+            return leaf._replace(eax=apic_id, ebx=apic_id, ecx=0, edx=0)
         case _:
             return leaf

@@ -80,7 +80,7 @@ def test_leaf_4_without_a_cache_stays() -> None:
 
 def test_topology_leaf_replaces_the_hosts() -> None:
     found = list(cpuid.for_vcpu([leaf(0xB, eax=5, edx=99), leaf(0x1F)], 2, 3, tsc_deadline=False))
-    assert [(x.function, x.index, x.eax, x.ebx, x.ecx, x.edx) for x in found] == [
+    assert [(x.function, x.subleaf, x.eax, x.ebx, x.ecx, x.edx) for x in found] == [
         (0xB, 0, 0, 1, 0x100, 2),
         (0xB, 1, 2, 3, 0x201, 2),
         (0xB, 2, 0, 0, 2, 2),
