@@ -19,6 +19,8 @@ class PVPanic(ISADevice):
 
     type_name: ClassVar[str] = "pvpanic"
     description: ClassVar[str] = "a guest's kernel says here that it panicked"
+    category: ClassVar[str] = "Misc"
+    qemu_description: ClassVar[str | None] = ""
 
     ioport: int = prop.uint16(0x505, help="I/O port")
     events: int = prop.uint8(PANICKED | CRASH_LOADED, help="events on offer: 1 panicked, 2 a crash kernel takes over")
