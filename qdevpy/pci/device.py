@@ -111,9 +111,10 @@ class PCIDevice(Device):
         space.set(config.INTERRUPT_PIN, self.interrupt_pin, 1)
         self.intx = Intx(self.bus.lines)
         self.cleanup.callback(self._let_go)
+        is_default_rom = self.romfile is None
         self._add_rom()
         super().realize()
-        if self.rom is not None and self.romfile is None:
+        if self.rom is not None and is_default_rom:
             self.rom.rename(space.get(config.VENDOR_ID, 2), space.get(config.DEVICE_ID, 2))
         self.bus.route(self)
 
@@ -136,6 +137,7 @@ class PCIDevice(Device):
             raise RealizeError(f"romsize: {error}", device=self.label) from None
         self.cleanup.callback(self._close_rom)
         self.rom.declare(self.config)
+        self.romfile, self.romsize = self.romfile or self.default_romfile, self.rom.size
 
     def _close_rom(self) -> None:
         if self.rom is not None:

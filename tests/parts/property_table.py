@@ -144,6 +144,14 @@ lines are no objects here.
 What `info qtree` shows is the value in force: `disable-legacy` is `on` or `off` once a device is realized, block sizes,
 geometry, `num-queues` and `vectors` are numbers.
 
+`info qtree` (and `qdevpy tree`) prints the same lines as QEMU for every device that both have, but for the properties below
+that differ, and properties that are ours. It lacks chips that this board does not have (`hpet`, `i8257`, `isa-fdc`,
+`isa-pcspk`, `piix3-ide`, `ps2-kbd`, `ps2-mouse`, `smbus-eeprom` and their bus, `vmmouse`, `vmport`) or that the accelerator
+keeps to itself (`isa-i8259`, `isa-pit`, `kvmvapic`), and `fw_cfg_io` comes first on the main bus, not next to last.
+
+Paths (`qom-list`): as QEMU's. `/machine/unattached/device[N]` counts vCPUs first and then the chips that there are, so the
+numbers of chips are smaller than QEMU's. Serial ports of `-serial` are devices like others, not the board's.
+
 Other names: `virtio-blk`, `virtio-net` and `virtio-serial` stand for their `-pci` types. `global:` (QEMU: -global) takes the
 names of types and of what they derive from: `virtio-blk-pci`, `virtio-blk-pci-base`, `virtio-pci`, `pci-device`,
 `virtio-blk-device`, `virtio-device`.
