@@ -8,7 +8,7 @@ eventfds everywhere: a queue's MSI-X vector is one, and the accelerator turns it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
@@ -125,6 +125,14 @@ class CpuAccelerator(Accelerator):
         """What firmware writes to the 8259s' edge/level control registers (ports 0x4D0 and 0x4D1): of the ISA interrupts 0
         to 15 these are level triggered, the others edge triggered. All vCPUs are paused; a reset undoes it.
         """
+
+    def registers(self, index: int) -> Mapping[str, int]:
+        """Registers of a vCPU by name (``rax``, ``cs_base``, ``cr0``); vCPUs are paused."""
+        return {}
+
+    def translate(self, index: int, address: int) -> int | None:
+        """The physical address of one of a vCPU's, by its page tables; None: not mapped. vCPUs are paused."""
+        return address
 
     @abstractmethod
     def resume(self) -> None:

@@ -353,8 +353,11 @@ class Drive(Backend):
         if self.fd >= 0:
             unlock_image(self.fd)
         super().release()
-        if self._goes and self.machine is not None and self.machine.backends.get((self.section, self.name)) is self:
-            self.machine.remove_backend(self.section, self.name)
+        if self._goes and self.machine is not None:
+            if self.machine.backends.get((self.section, self.name)) is self:
+                self.machine.remove_backend(self.section, self.name)
+            else:
+                self.close()  # its name has gone before
 
     def leave_with_device(self) -> None:
         """The device is being unplugged: its drive goes with it, as in QEMU, unless it is a node only."""

@@ -100,6 +100,11 @@ class NetDev(Backend):
         """The card found a port hung up; on the main loop. The card has stopped using it."""
         self.set_link(False)
 
+    @property
+    def summary(self) -> str:
+        """What the human monitor's ``info network`` says of it."""
+        return ""
+
     # -- coming and going
 
     def removable(self) -> None:

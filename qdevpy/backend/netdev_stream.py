@@ -86,6 +86,13 @@ class StreamNetDev(NetDev):
         """The connection, where there is one."""
         return None if self._peer is None else Port(PortKind.STREAM, self._peer.fileno())
 
+    @property
+    def summary(self) -> str:
+        """As QEMU's: the address."""
+        if self._peer is None:
+            return ""
+        return f"fd:{self.addr_str}" if self.addr_type == "fd" else f"unix:{self.addr_path}"
+
     def peer_gone(self) -> None:
         """Hang up, link down; then take the next connection, or make one, or stay alone."""
         if self._peer is None:

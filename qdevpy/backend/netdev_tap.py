@@ -181,6 +181,13 @@ class TapNetDev(NetDev):
     # -- for cards
 
     @property
+    def summary(self) -> str:
+        """As QEMU's."""
+        if self.fd is not None:
+            return f"fd={self.fd}"
+        return f"ifname={self.ifname},script={self.script},downscript={self.downscript}"
+
+    @property
     def ports(self) -> int:
         """One a queue."""
         return max(1, len(self._fds))

@@ -130,6 +130,11 @@ class Machine(RunControl):
         backend.close()
         backend.removed()
 
+    def forget_backend(self, backend: Backend) -> None:
+        """Free the name of a back end that somebody still uses; it is closed with the machine, if not before."""
+        del self.backends[backend.section, backend.name]
+        self._cleanup.callback(backend.close)
+
     def _close_backends(self) -> None:
         """Newest first, for some stand on others."""
         with ExitStack() as closing:

@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import count as numbers
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -223,6 +223,14 @@ class KVMAccelerator(CpuAccelerator):
         return ffi.addressof(lib, "qd_kvm_set_gsi"), ffi.cast("void *", self.vm_fd)
 
     # -- vCPUs
+
+    def registers(self, index: int) -> Mapping[str, int]:
+        """As :meth:`CpuAccelerator.registers`."""
+        return self.vcpus[index].read_registers()
+
+    def translate(self, index: int, address: int) -> int | None:
+        """As :meth:`CpuAccelerator.translate`."""
+        return self.vcpus[index].translate(address)
 
     def create_vcpus(self, count: int) -> None:
         """Make the vCPUs and their threads.

@@ -48,6 +48,10 @@ MSRS = (
 #: MTRRdefType as firmware leaves it: on, everything write-back; Linux uses no page attribute table while MTRRs are off
 MTRR_WRITE_BACK = (0x2FF, 0, 0x806)
 
+#: in the order of struct kvm_regs, and the segments in that of struct kvm_sregs
+GENERAL = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", *(f"r{n}" for n in range(8, 16)), "rip", "rflags")
+SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt")
+
 SYSTEM_EVENTS = {1: "shutdown", 2: "reset", 3: "crash"}
 
 
@@ -165,6 +169,27 @@ class VCpu:
     def rip(self) -> int:
         """The instruction pointer."""
         return int(api.REGS.unpack_from(api.ioctl_read(self.fd, api.GET_REGS))[16])
+
+    def read_registers(self) -> dict[str, int]:
+        """General, segment, table and control registers by name; the vCPU is paused."""
+        general = api.REGS.unpack_from(api.ioctl_read(self.fd, api.GET_REGS))
+        found = dict(zip(GENERAL, general, strict=True))
+        special = api.ioctl_read(self.fd, api.GET_SREGS)
+        for number, name in enumerate(SEGMENTS):
+            segment = api.SEGMENT.unpack_from(special, number * api.SEGMENT.size)
+            found |= {f"{name}_base": segment[0], f"{name}_limit": segment[1], f"{name}_selector": segment[2]}
+        at = len(SEGMENTS) * api.SEGMENT.size
+        for name in ("gdt", "idt"):
+            found[f"{name}_base"], found[f"{name}_limit"] = api.DTABLE.unpack_from(special, at)
+            at += api.DTABLE.size
+        control = api.SREGS_TAIL.unpack_from(special, at)
+        return found | dict(zip(("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base"), control, strict=True))
+
+    def translate(self, linear: int) -> int | None:
+        """The physical address of a linear one, through the guest's page tables; None: not mapped."""
+        translated = api.ioctl_read(self.fd, api.TRANSLATE, api.TRANSLATION.pack(linear, 0, 0, 0, 0))
+        _, physical, valid, _, _ = api.TRANSLATION.unpack_from(translated)
+        return int(physical) if valid else None
 
     def instruction(self) -> bytes:
         """The bytes that KVM could not emulate: from the exit (``emulation_failure`` in ``struct kvm_run``) where it has

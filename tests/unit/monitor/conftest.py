@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from monitor_rig import MakeQmp, Qmp
@@ -20,9 +20,9 @@ def command_table() -> CommandTable:
     return CommandTable()
 
 
-@pytest.fixture
-def qmp(command_table: CommandTable) -> Iterator[MakeQmp]:
-    """Makes machines of YAML, without CPUs."""
+@contextmanager
+def making(table: CommandTable) -> Iterator[MakeQmp]:
+    """Makes machines of YAML, without CPUs; they are closed at the end."""
     with ExitStack() as cleanup:
 
         def make(text: str = "") -> Qmp:
@@ -31,6 +31,20 @@ def qmp(command_table: CommandTable) -> Iterator[MakeQmp]:
             machine = build_machine(definition, registry)
             cleanup.callback(machine.close)
             machine.reset()
-            return Qmp(machine, command_table)
+            return Qmp(machine, table)
 
+        yield make
+
+
+@pytest.fixture
+def qmp(command_table: CommandTable) -> Iterator[MakeQmp]:
+    """Machines of a test's own."""
+    with making(command_table) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def shared_qmp(command_table: CommandTable) -> Iterator[MakeQmp]:
+    """Machines for a module's tests that change nothing."""
+    with making(command_table) as make:
         yield make
