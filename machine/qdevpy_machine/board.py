@@ -69,6 +69,9 @@ class PC(Board):
     pit: str = only("OnOffAuto", "auto", "on", why="the 8254 is always there", help="interval timer")
     smbios_entry_point_type: str = only("str", "32", why="tables are below 1 MiB", help="form of the SMBIOS entry point")
 
+    pflash0: str | None = prop.string(help="drive with the firmware, in flash that it may write")
+    pflash1: str | None = prop.string(help="drive with what the firmware keeps, in flash below that")
+
     firmware: str | None = attrs.field(default=None, init=False)
     fw_cfg: FwCfg | None = attrs.field(default=None, init=False)
     rtc: MC146818 = attrs.field(default=None, init=False)
@@ -136,13 +139,17 @@ class PC(Board):
     def _add_firmware(self, machine: Machine, northbridge: I440FX) -> None:
         """Image, shadow RAM and fw_cfg, for machines that start in firmware or might be looked at by it."""
         boot = machine.definition.boot
-        if boot.kernel is not None and boot.firmware is None and not machine.definition.fw_cfg:
+        if boot.kernel is not None and boot.firmware is None and not self.pflash0 and not machine.definition.fw_cfg:
             return
         from qdevpy_machine import rom
         from qdevpy_machine.fw_cfg import FwCfg
 
-        path = rom.find_firmware(machine)
-        if path is not None:
+        flash = rom.add_flash(machine, self.pflash0, self.pflash1) if self.pflash0 else None
+        path = None if flash is not None else rom.find_firmware(machine)
+        if flash is not None:
+            northbridge.add_shadow(flash.pages)
+            self.firmware = str(self.pflash0)
+        elif path is not None:
             image = rom.load(machine, path)
             rom.map_below_4g(machine, image)
             northbridge.add_shadow(image)

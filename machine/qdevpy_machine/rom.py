@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from qdevpy.errors import BootError
 from qdevpy.vm.data_files import find_data_file, folders
 
 if TYPE_CHECKING:
+    from qdevpy.backend.drive import Drive
     from qdevpy.native.overlay import HostPages
     from qdevpy.vm.machine import Machine
+    from qdevpy_machine.flash import PFlash
 
 #: what boots a machine whose definition names neither kernel nor firmware (QEMU's pc machine: bios-256k.bin)
 DEFAULT = ("bios-256k.bin", "bios.bin")
@@ -59,3 +61,24 @@ def map_below_4g(machine: Machine, rom: HostPages) -> None:
     from qdevpy.native.overlay import Overlay
 
     machine.memory.change_overlays(add=[Overlay(FOUR_GIB - rom.size, rom.size, rom.hva, rom.data)])
+
+
+def add_flash(machine: Machine, *names: str | None) -> PFlash:
+    """Chips with the drives NAMES, the first ending at 4 GiB, each further one below; the first.
+
+    :raises BackendError: there is no such drive
+    :raises RealizeError: its image is not one for a flash
+    """
+    from qdevpy_machine.flash import PFlash
+
+    end, chips = FOUR_GIB, []
+    for name in names:
+        if name is None:
+            break
+        chip = PFlash()
+        chip.machine = machine
+        chip.drive = cast("Drive", machine.backend("drives", name))
+        chip.base = end = end - chip.measure()
+        machine.plug(chip, machine.system_bus)
+        chips.append(chip)
+    return chips[0]

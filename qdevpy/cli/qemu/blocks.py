@@ -28,11 +28,11 @@ def drive(draft: Draft, text: str) -> None:
     """``-drive file=FILE,if=none,id=ID,...``."""
     options = parse_options(text)
     interface = options.pop("if") or "ide"
-    if interface not in ("none", "virtio"):
+    if interface not in ("none", "virtio", "pflash"):
         raise CommandLineError(
-            f"if={interface}: there is no such controller; expected virtio, or none with a -device that has it"
+            f"if={interface}: there is no such controller; expected virtio, pflash, or none with a -device that has it"
         )
-    index = options.pop("index")
+    index = options.pop("index") or options.pop("unit")
     number = _number(index) if index is not None else draft.drive_counts.get(interface, 0)
     draft.drive_counts[interface] = number + 1
     name = options.pop("id") or f"{interface}{number}"
@@ -40,6 +40,10 @@ def drive(draft: Draft, text: str) -> None:
     draft.entry("drives", name, found)
     if interface == "virtio":
         draft.late_devices.append(draft.device("virtio-blk-pci", {"drive": name}))
+    elif interface == "pflash":
+        if number > 1:
+            raise CommandLineError(f"if=pflash: unit {number}: expected 0 or 1")
+        draft.put(name, "machine-options", f"pflash{number}")
 
 
 def _number(text: str) -> int:
