@@ -26,8 +26,11 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def ending_signals(machine: Machine) -> Iterator[None]:
-    """SIGTERM, SIGHUP and SIGINT end the machine; handlers are as before on return."""
+def ending_signals(machine: Machine, *, final: bool = False) -> Iterator[None]:
+    """SIGTERM, SIGHUP and SIGINT end the machine; handlers are as before on return.
+
+    :param final: the process ends with the machine; signals do nothing from then on, so that its status is the machine's
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         machine.request_shutdown(f"terminated by signal {signal.Signals(number).name}", cause="host-signal")
@@ -39,7 +42,7 @@ def ending_signals(machine: Machine) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if final else handler)
 
 
 def boot(
@@ -50,6 +53,7 @@ def boot(
     no_reboot: bool = False,
     stats: bool = False,
     ready: Callable[[], None] | None = None,
+    final: bool = False,
 ) -> int:
     """Run a machine to its end.
 
@@ -57,10 +61,11 @@ def boot(
     :param no_reboot: a reset ends the machine
     :param stats: print on stderr how kicks travelled, a line a device
     :param ready: called once everything is open, before the guest's first instruction
+    :param final: see :func:`ending_signals`
     :returns: 0 after power-off, the guest's status after isa-debug-exit, 1 after a crash
     :raises QdevpyError: the machine cannot be built or booted
     """
-    with build_machine(definition, registry, accel=accel, no_reboot=no_reboot) as machine, ending_signals(machine):
+    with build_machine(definition, registry, accel=accel, no_reboot=no_reboot) as machine, ending_signals(machine, final=final):
         machine.reset()
         log.info("first guest instruction after %.1f ms of CPU time", time.process_time() * 1000)
         # the program starts without garbage collection (qdevpy.cli); what exists by now lives as long as the machine

@@ -18,4 +18,4 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     gc.disable()  # see qdevpy.cli.main
     from qdevpy.cli.qemu.program import run
 
-    sys.exit(run(sys.argv[1:] if args is None else args))
+    sys.exit(run(sys.argv[1:], final=True) if args is None else run(args))

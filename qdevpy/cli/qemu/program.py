@@ -16,14 +16,15 @@ from qdevpy.plugin.manager import load_plugins
 PROGRAM = "qdevpy-system-x86_64"
 
 
-def run(words: Sequence[str]) -> int:
+def run(words: Sequence[str], *, final: bool = False) -> int:
     """Run one command line.
 
+    :param final: the process ends with it; see :func:`qdevpy.vm.run.ending_signals`
     :returns: the exit status
     """
     open_missing_streams()
     try:
-        return _run(words)
+        return _run(words, final)
     except DefinitionError as error:
         for problem in error.problems:
             _complain(f"{problem.position}: {problem.message}")
@@ -49,7 +50,7 @@ def _complain(message: str) -> None:
     logging.getLogger(__name__).debug("where it was raised:", exc_info=True)
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(words: Sequence[str], final: bool) -> int:
     registry = load_plugins()
     try:
         parsed = parse_command_line(words, registry)
@@ -67,4 +68,4 @@ def _run(words: Sequence[str]) -> int:
     with Background(host) as background:
         if background.is_parent:
             return background.status
-        return boot(parsed.definition, registry, ready=background.ready)
+        return boot(parsed.definition, registry, ready=background.ready, final=final)
