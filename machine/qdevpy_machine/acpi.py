@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from qdevpy_machine import layout
 from qdevpy_machine.dsdt import SerialPort, build_dsdt
-from qdevpy_machine.pcihp import GPE_BASE, GPE_SIZE
+from qdevpy_machine.hotplug_aml import FIRST_BUS, HotplugBus
 
 OEM_ID = b"QDEVPY"
 OEM_TABLE_ID = b"QDEVPYPC"
@@ -66,13 +66,15 @@ def build_fadt(dsdt: int, facs: int) -> bytes:
     flags = WBINVD | PROC_C1 | SLP_BUTTON | FIX_RTC | RESET_REG_SUP
     body = struct.pack("<IIBBH", facs, dsdt, 1, 0, layout.SCI)
     body += struct.pack("<IBBBB", 0, 0, 0, 0, 0)  # SMI_CMD, ACPI_ENABLE, ACPI_DISABLE, S4BIOS_REQ, PSTATE_CNT
-    body += struct.pack("<8I", base, 0, base + 4, 0, 0, base + 8, GPE_BASE, 0)  # PM1a/b_EVT, PM1a/b_CNT, PM2, PM_TMR, GPE0, GPE1
-    body += struct.pack("<8B", 4, 2, 0, 4, GPE_SIZE, 0, 0, 0)  # lengths of EVT, CNT, PM2, TMR, GPE0, GPE1; GPE1 base, _CST
+    body += struct.pack(
+        "<8I", base, 0, base + 4, 0, 0, base + 8, layout.GPE0, 0
+    )  # PM1a/b_EVT, PM1a/b_CNT, PM2, PM_TMR, GPE0, GPE1
+    body += struct.pack("<8B", 4, 2, 0, 4, 4, 0, 0, 0)  # lengths of EVT, CNT, PM2, TMR, GPE0, GPE1; GPE1 base, _CST
     body += struct.pack("<HHHHBBBBBHBI", 0xFFF, 0xFFF, 0, 0, 0, 0, 0, 0, RTC_CENTURY, LEGACY_DEVICES | VGA_NOT_PRESENT, 0, flags)
     body += _port(RESET_PORT, 8) + bytes([RESET_VALUE, 0, 0, 0])
     body += struct.pack("<QQ", facs, dsdt)
     body += _port(base, 32) + _port(0, 0) + _port(base + 4, 16) + _port(0, 0)
-    body += _port(0, 0) + _port(base + 8, 32) + _port(GPE_BASE, 32) + _port(0, 0)
+    body += _port(0, 0) + _port(base + 8, 32) + _port(layout.GPE0, 32) + _port(0, 0)
     return table(b"FACP", 3, body)
 
 
@@ -102,10 +104,11 @@ def build_rsdp(rsdt: int, xsdt: int) -> bytes:
     return bytes(data)
 
 
-def build_tables(base: int, *, cpus: int, serial_ports: Sequence[SerialPort]) -> bytes:
+def build_tables(base: int, *, cpus: int, serial_ports: Sequence[SerialPort], hotplug: HotplugBus = FIRST_BUS) -> bytes:
     """All tables, to be put at BASE (a multiple of 64); the RSDP comes first.
 
     :param cpus: number of processors; their local APIC ids count from 0
+    :param hotplug: buses that devices come to and go from
     """
     blob = bytearray(64)  # the RSDP is filled in last
 
@@ -115,7 +118,7 @@ def build_tables(base: int, *, cpus: int, serial_ports: Sequence[SerialPort]) ->
         return base + len(blob) - len(data)
 
     facs = place(build_facs())
-    dsdt = place(table(b"DSDT", 2, build_dsdt(cpus=cpus, serial_ports=serial_ports)))
+    dsdt = place(table(b"DSDT", 2, build_dsdt(cpus=cpus, serial_ports=serial_ports, hotplug=hotplug)))
     entries = [place(build_fadt(dsdt, facs)), place(build_madt(cpus))]
     rsdt = place(table(b"RSDT", 1, struct.pack(f"<{len(entries)}I", *entries)))
     xsdt = place(table(b"XSDT", 1, struct.pack(f"<{len(entries)}Q", *entries)))

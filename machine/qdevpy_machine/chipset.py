@@ -109,20 +109,26 @@ class PCIHost(PCIHostBridge):
         elif offset == 0 and size == 4:  # other accesses are not for the address register
             self._address = value
 
-    def _target(self, offset: int) -> tuple[int, int] | None:
-        """Devfn and register that 0xCFC + OFFSET means; None: nothing, or not on bus 0."""
-        if not self._address & CONFIG_ENABLE or self._address >> 16 & 0xFF:
+    def _target(self, offset: int) -> tuple[PCIBus, int, int] | None:
+        """Bus, devfn and register that 0xCFC + OFFSET means; None: nothing."""
+        number = self._address >> 16 & 0xFF
+        bus = self.bus.bus_behind(number) if number else self.bus
+        if not self._address & CONFIG_ENABLE or bus is None:
             return None
-        return self._address >> 8 & 0xFF, self._address & 0xFF | offset
+        return bus, self._address >> 8 & 0xFF, self._address & 0xFF | offset
 
     def _read_data(self, offset: int, size: int) -> int:
         target = self._target(offset)
-        return -1 if target is None else self.bus.config_read(*target, size)
+        if target is None:
+            return -1
+        bus, devfn, register = target
+        return bus.config_read(devfn, register, size)
 
     def _write_data(self, offset: int, value: int, size: int) -> None:
         target = self._target(offset)
         if target is not None:
-            self.bus.config_write(*target, value, size)
+            bus, devfn, register = target
+            bus.config_write(devfn, register, value, size)
 
 
 class I440FX(PCIDevice):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from qdevpy.accel.base import CpuAccelerator
 from qdevpy_machine import acpi, firmware, layout, smbios
-from qdevpy_machine.chipset import HOST_BRIDGE, I440FX
+from qdevpy_machine.chipset import HOST_BRIDGE, I440FX, PIIX4PM, POWER
 from qdevpy_machine.dsdt import SerialPort
 from qdevpy_machine.loader import load_kernel
 from qdevpy_machine.serial import ISASerial
@@ -47,4 +47,7 @@ def acpi_tables(machine: Machine, base: int) -> bytes:
         for device in machine.devices()
         if isinstance(device, ISASerial) and device.iobase is not None and device.irq is not None
     ]
-    return acpi.build_tables(base, cpus=machine.cpus, serial_ports=serial_ports)
+    bus = cast("PCIBus", machine.find_bus("pci.0"))
+    power = bus.device_at(POWER)
+    assert isinstance(power, PIIX4PM)
+    return acpi.build_tables(base, cpus=machine.cpus, serial_ports=serial_ports, hotplug=power.hotplug.describe(bus))

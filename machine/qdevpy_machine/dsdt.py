@@ -19,10 +19,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from qdevpy_machine import aml, hotplug_aml, layout, pcihp
+from qdevpy_machine.hotplug_aml import FIRST_BUS, HotplugBus
 
 PCI_IO_START = 0xB000
-#: slots of pci.0 that hold no part of the board
-HOTPLUG_SLOTS = tuple(range(2, 32))
 LINKS = ("LNKA", "LNKB", "LNKC", "LNKD")
 
 
@@ -111,7 +110,7 @@ def _processor(index: int) -> bytes:
     return aml.device(f"C{index:03X}", aml.name("_HID", aml.string("ACPI0007")), aml.name("_UID", aml.integer(index)))
 
 
-def build_dsdt(*, cpus: int, serial_ports: Sequence[SerialPort]) -> bytes:
+def build_dsdt(*, cpus: int, serial_ports: Sequence[SerialPort], hotplug: HotplugBus = FIRST_BUS) -> bytes:
     """The definition block's body, without the table header."""
     isa = aml.device("ISA", aml.name("_ADR", aml.integer(1 << 16)), *_serial_ports(serial_ports), _rtc())
     return (
@@ -119,7 +118,7 @@ def build_dsdt(*, cpus: int, serial_ports: Sequence[SerialPort]) -> bytes:
             "_SB",
             *(_processor(index) for index in range(cpus)),
             *(_link(index) for index in range(len(LINKS))),
-            _host_bridge(hotplug_aml.registers(), isa, hotplug_aml.bus(0, HOTPLUG_SLOTS)),
+            _host_bridge(hotplug_aml.registers(), isa, hotplug_aml.bus(hotplug)),
         )
         + hotplug_aml.event()
         + aml.name("_S5", aml.package((aml.ZERO,) * 4))

@@ -11,23 +11,42 @@ The registers behind the fields are those of :mod:`.pcihp`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from qdevpy_machine import aml, pcihp
+from qdevpy_machine import aml, layout
+
+
+class HotplugBus(NamedTuple):
+    """A bus that devices come to and go from.
+
+    :ivar bsel: its number to the controller
+    :ivar slots: those that devices may come to
+    :ivar bridges: slot of a bridge -> the bus behind it
+    """
+
+    bsel: int
+    slots: tuple[int, ...]
+    bridges: Mapping[int, HotplugBus]
+
+
+#: pci.0 of a board without bridges; its slots 0 and 1 hold chips
+FIRST_BUS = HotplugBus(0, tuple(range(2, 32)), {})
 
 DEVICE_CHECK, EJECT_REQUEST = aml.ONE, aml.integer(3)
 LOCK = "BLCK"
+ROOT = "\\_SB.PCI0"
 
 
 def registers() -> bytes:
     """Fields, lock and PCEJ; inside PCI0."""
     return b"".join(
         (
-            aml.operation_region("PCST", pcihp.BASE, 8),
+            aml.operation_region("PCST", layout.PCI_HOTPLUG, 8),
             aml.dword_fields("PCST", "PCIU", "PCID"),
-            aml.operation_region("SEJ", pcihp.BASE + pcihp.EJECT, 4),
+            aml.operation_region("SEJ", layout.PCI_HOTPLUG + 8, 4),
             aml.dword_fields("SEJ", "B0EJ"),
-            aml.operation_region("BNMR", pcihp.BASE + pcihp.BUS_NUMBER, 4),
+            aml.operation_region("BNMR", layout.PCI_HOTPLUG + 16, 4),
             aml.dword_fields("BNMR", "BNUM"),
             aml.mutex(LOCK),
             aml.method(
@@ -47,48 +66,41 @@ def slot_name(slot: int) -> str:
     return f"S{slot:02X}"
 
 
-def bus(bsel: int, slots: Sequence[int], bridges: Iterable[int] = (), inner: Iterable[bytes] = ()) -> bytes:
-    """What the scope of a bus has: its slots and the methods that look at them.
+def bus(described: HotplugBus, path: str = ROOT) -> bytes:
+    """What the scope of a bus has: its slots, its bridges, and the methods that look at them.
 
-    :param bsel: its number to the controller
-    :param slots: those that devices may come to
-    :param bridges: slots of bridges whose buses are looked at too
-    :param inner: the devices of BRIDGES
+    :param path: of that scope
     """
+    slots = [slot for slot in described.slots if slot not in described.bridges]
     devices = (
         aml.device(
             slot_name(slot),
             aml.name("_SUN", aml.integer(slot)),
             aml.name("_ADR", aml.integer(slot << 16)),
-            aml.method("_EJ0", 1, aml.call("PCEJ", aml.integer(bsel), aml.integer(slot))),
+            aml.method("_EJ0", 1, aml.call("PCEJ", aml.integer(described.bsel), aml.integer(slot))),
         )
         for slot in slots
+    )
+    bridges = (
+        aml.device(slot_name(slot), aml.name("_ADR", aml.integer(slot << 16)), bus(behind, f"{path}.{slot_name(slot)}"))
+        for slot, behind in described.bridges.items()
     )
     told = (
-        aml.if_(
-            aml.bits_and(aml.argument(0), aml.integer(1 << slot)),
-            aml.notify(slot_name(slot), aml.argument(1)),
-        )
+        aml.if_(aml.bits_and(aml.argument(0), aml.integer(1 << slot)), aml.notify(slot_name(slot), aml.argument(1)))
         for slot in slots
     )
-    return b"".join(
-        (
-            *devices,
-            *inner,
-            aml.method("DVNT", 2, *told),
-            aml.method(
-                "PCNT",
-                0,
-                aml.store(aml.integer(bsel), aml.name_string("BNUM")),
-                aml.call("DVNT", aml.name_string("PCIU"), DEVICE_CHECK),
-                aml.call("DVNT", aml.name_string("PCID"), EJECT_REQUEST),
-                *(aml.call(f"{slot_name(slot)}.PCNT") for slot in bridges),
-            ),
-        )
+    look = aml.method(
+        "PCNT",
+        0,
+        aml.store(aml.integer(described.bsel), aml.name_string("BNUM")),
+        aml.call("DVNT", aml.name_string("PCIU"), DEVICE_CHECK),
+        aml.call("DVNT", aml.name_string("PCID"), EJECT_REQUEST),
+        *(aml.call(f"{path}.{slot_name(slot)}.PCNT") for slot in described.bridges),
     )
+    return b"".join((*devices, *bridges, aml.method("DVNT", 2, *told), look))
 
 
 def event() -> bytes:
     r"""``\_GPE._E01``, the controller's event."""
-    lock = f"\\_SB.PCI0.{LOCK}"
-    return aml.scope("_GPE", aml.method("_E01", 0, aml.acquire(lock), aml.call("\\_SB.PCI0.PCNT"), aml.release(lock)))
+    lock = f"{ROOT}.{LOCK}"
+    return aml.scope("_GPE", aml.method("_E01", 0, aml.acquire(lock), aml.call(f"{ROOT}.PCNT"), aml.release(lock)))

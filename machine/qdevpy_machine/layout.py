@@ -40,6 +40,8 @@ KERNEL = 0x10_0000  #: bzImages, and the lowest address an ELF kernel may use
 PCI_IO = (0xC000, 0xFFFF)  #: where BARs are put
 PM_BASE = 0x600
 SCI = 9
+PCI_HOTPLUG = 0xAE00
+GPE0 = 0xAFE0
 #: what firmware writes to the PIIX3's PIRQ registers: the ISA interrupts of PIRQA to PIRQD
 PIRQ_ROUTES = (10, 10, 11, 11)
 

@@ -22,16 +22,19 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from qdevpy.errors import HotplugError
 from qdevpy.pci.device import PCIDevice
 from qdevpy.vm.hotplug import remove
+from qdevpy_machine import layout
+from qdevpy_machine.hotplug_aml import HotplugBus
 
 if TYPE_CHECKING:
     from qdevpy.pci.bus import PCIBus
     from qdevpy.qdev.device import Device
 
-BASE, SIZE = 0xAE00, 0x18
+BASE, SIZE = layout.PCI_HOTPLUG, 0x18
 UP, DOWN, EJECT, REMOVABLE, BUS_NUMBER, INDEX = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14
-GPE_BASE, GPE_SIZE = 0xAFE0, 4
+GPE_BASE, GPE_SIZE = layout.GPE0, 4
 GPE_HOTPLUG = 1 << 1
 #: buses that BNUM can name
 MAX_BUSES = 256
@@ -76,6 +79,11 @@ class GeneralPurposeEvents:
         self._changed()
 
 
+def may_go(function: PCIDevice) -> bool:
+    """Whether a function can be ejected: no chip of the board, and no bridge that the DSDT knows."""
+    return function.user_creatable and (function.hotplugged or not function.offers_bus)
+
+
 class _Slots:
     """What the guest is to be told of one bus."""
 
@@ -85,15 +93,18 @@ class _Slots:
 
     def devices(self, mask: int) -> list[PCIDevice]:
         """Devices in the slots of MASK that may go."""
-        found = [child for child in self.bus.children if isinstance(child, PCIDevice) and child.user_creatable]
-        return [child for child in found if mask >> (child.devfn >> 3) & 1]
+        return [child for child in self.functions() if may_go(child) and mask >> (child.devfn >> 3) & 1]
+
+    def functions(self) -> list[PCIDevice]:
+        """All functions of the bus."""
+        return [child for child in self.bus.children if isinstance(child, PCIDevice)]
 
     @property
     def removable(self) -> int:
         """Slots that hold nothing that has to stay."""
         stay = 0
-        for child in self.bus.children:
-            if isinstance(child, PCIDevice) and not child.user_creatable:
+        for child in self.functions():
+            if not may_go(child):
                 stay |= 1 << (child.devfn >> 3)
         return ~stay & 0xFFFF_FFFF
 
@@ -122,6 +133,19 @@ class PCIHotplug:
                 slots.up = slots.down = 0
         bus.hotplug = None
 
+    def describe(self, bus: PCIBus) -> HotplugBus:
+        """BUS and those behind its bridges, for the DSDT."""
+        from qdevpy.pci.bridge import bridges
+
+        slots = next(slots for slots in self._buses if slots.bus is bus)
+        free = tuple(slot for slot in range(32) if slots.removable >> slot & 1)
+        behind = {
+            devfn >> 3: self.describe(found.secondary)
+            for devfn, found in bridges(bus).items()
+            if devfn & 7 == 0 and found.secondary.hotplug is self
+        }
+        return HotplugBus(self._buses.index(slots), free, behind)
+
     def reset(self) -> None:
         """Before the machine is reset: who was asked to go goes, for the guest that was asked is no more."""
         self._selected = 0
@@ -139,7 +163,13 @@ class PCIHotplug:
         self._raise_event()
 
     def unplug_request(self, device: Device) -> None:
-        """Ask the guest; where none has ever run, there is nobody to ask."""
+        """Ask the guest; where none has ever run, there is nobody to ask.
+
+        :raises HotplugError: it is a bridge that was there at boot
+        """
+        assert isinstance(device, PCIDevice)
+        if not may_go(device):
+            raise HotplugError(f"Device '{device.label}' does not support hotplugging: it is a bridge that was there at boot")
         if not device.machine.has_guest:
             remove(device)
             return

@@ -23,12 +23,13 @@ def qdevpy_boards() -> Iterable[type[Board]]:
 
 @hookimpl
 def qdevpy_devices() -> Iterable[type[Device]]:
-    """ISA devices that users add; the board's own chips are not among them."""
+    """Devices of the chipset's buses that users add; the board's own chips are not among them."""
+    from qdevpy.pci.bridge import PCIBridgeDevice
     from qdevpy_machine.ports import ISADebugCon, ISADebugExit
     from qdevpy_machine.pvpanic import PVPanic
     from qdevpy_machine.serial import ISASerial
 
-    return [ISASerial, ISADebugExit, ISADebugCon, PVPanic]
+    return [ISASerial, ISADebugExit, ISADebugCon, PVPanic, PCIBridgeDevice]
 
 
 @hookimpl

@@ -165,14 +165,20 @@ class _Buses:
     def sorts(self) -> dict[str, str]:
         """Name -> sort of every bus so far; a device's are ``ID.0`` and so on, or named after their sort."""
         for entry, kind in self._plugged:
-            sort = offered_bus(kind)
-            if sort is not None:
-                identity = entry.options.get("id")
+            offering = offering_device(kind)
+            sort = offering.offers_bus if offering is not None else None
+            identity = entry.options.get("id")
+            if sort is not None and offering is not None and offering.bus_has_device_id:
+                self._sorts[identity.given if identity else self._unnamed(sort.lower())] = sort
+            elif sort is not None:
                 stem = identity.given if identity else sort
                 number = 0 if identity else sum(name.startswith(f"{sort}.") for name in self._sorts)
                 self._sorts[f"{stem}.{number}"] = sort
         self._plugged.clear()
         return self._sorts
+
+    def _unnamed(self, stem: str) -> str:
+        return next(name for number in range(1, 256) if (name := f"{stem}.{number}") not in self._sorts)
 
     def find(self, sort: str) -> str | None:
         """The first bus of a sort; devices are only created to ask them where the board has none."""
@@ -212,7 +218,13 @@ def _first(sorts: dict[str, str], wanted: str) -> str | None:
 
 def offered_bus(kind: DeviceType) -> str | None:
     """The sort of bus that devices of a type offer, the device behind a transport included; or None."""
+    offering = offering_device(kind)
+    return offering.offers_bus if offering is not None else None
+
+
+def offering_device(kind: DeviceType) -> Device | None:
+    """A device of that type, or the one behind it, that offers a bus; None where none does."""
     for owner in kind.create().property_owners():
         if isinstance(owner, Device) and owner.offers_bus:
-            return owner.offers_bus
+            return owner
     return None

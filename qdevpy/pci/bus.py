@@ -27,14 +27,20 @@ class PCIBus(Bus):
     """A bus with its functions by address.
 
     :param accel: where interrupt lines end
+    :param lines: of a bus behind a bridge: the first bus's, which all share
     :ivar intx_router: the board's wiring: ``(slot, pin from 1) -> GSI``, or -1
     """
 
     bus_type: ClassVar[str] = "PCI"
 
-    def __init__(self, name: str, owner: Device | None = None, *, accel: Accelerator) -> None:
+    def __init__(
+        self, name: str, owner: Device | None = None, *, accel: Accelerator | None = None, lines: IntxLines | None = None
+    ) -> None:
         super().__init__(name, owner)
-        self.lines = IntxLines(accel)
+        if lines is None:
+            assert accel is not None, "a bus without bridge needs the accelerator"
+            lines = IntxLines(accel)
+        self.lines = lines
         self.intx_router: Callable[[int, int], int] = lambda slot, pin: -1
         self._functions: dict[int, PCIDevice] = {}
 
@@ -117,3 +123,14 @@ class PCIBus(Bus):
         """The board's wiring changed (PIRQ registers): asserted lines move."""
         for function in self._functions.values():
             self.route(function)
+            for bus in function.child_buses:
+                if isinstance(bus, PCIBus):
+                    bus.routes_changed()
+
+    def bus_behind(self, number: int) -> PCIBus | None:
+        """The bus to which the guest gave NUMBER, behind one of this bus's bridges; None: there is none."""
+        for function in self._functions.values():
+            found = function.bus_of(number) if function.is_realized else None
+            if found is not None:
+                return found
+        return None

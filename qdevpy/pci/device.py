@@ -29,6 +29,7 @@ CLASS_NAMES = {
     0x0200: "Ethernet controller",
     0x0600: "Host bridge",
     0x0601: "ISA bridge",
+    0x0604: "PCI bridge",
     0x0680: "Bridge",
 }
 UNMAPPED = (1 << 64) - 1
@@ -191,6 +192,10 @@ class PCIDevice(Device):
         return self.msix
 
     # -- the function's side of the bus
+
+    def bus_of(self, number: int) -> PCIBus | None:
+        """Override in bridges: the bus of that number behind this function."""
+        return None
 
     @property
     def bus_master(self) -> bool:

@@ -56,6 +56,7 @@ class Device(Object):
 
     :cvar bus_type: the sort of bus it plugs into (``PCI``, ``ISA``, ``virtio-serial-bus``); None: none
     :cvar offers_bus: the sort of bus it offers (``virtio-serial-bus``), named ``ID.0`` and so on; None: none
+    :cvar bus_has_device_id: the bus it offers is named ``ID``
     :cvar ioeventfd: notification policy; None where the device has no queues
     :cvar category: QEMU's name of the group that ``-device help`` lists it in (``Storage``); empty: in none
     :cvar qemu_description: what ``-device help`` says of it, where that is not ``description``; empty: nothing
@@ -66,6 +67,7 @@ class Device(Object):
 
     bus_type: ClassVar[str | None] = None
     offers_bus: ClassVar[str | None] = None
+    bus_has_device_id: ClassVar[bool] = False
     ioeventfd: ClassVar[Notification | None] = None
     category: ClassVar[str] = ""
     qemu_description: ClassVar[str | None] = None

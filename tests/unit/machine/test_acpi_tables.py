@@ -10,6 +10,7 @@ import pytest
 from qdevpy_machine import aml, layout
 from qdevpy_machine.acpi import build_tables
 from qdevpy_machine.dsdt import SerialPort, pirq_of
+from qdevpy_machine.hotplug_aml import FIRST_BUS, HotplugBus
 
 BASE = layout.TABLES
 
@@ -109,8 +110,12 @@ def test_dsdt_read_by_iasl_names_our_devices(tmp_path):
         assert piece in " ".join(text.split())
 
 
-def test_dsdt_recompiled_by_iasl_is_the_same(tmp_path):
-    table = split(build_tables(BASE, cpus=2, serial_ports=[SerialPort(0x3F8, 4)]))["DSDT"]
+BRIDGES = HotplugBus(0, tuple(range(2, 32)), {5: HotplugBus(1, tuple(range(32)), {1: HotplugBus(2, (3,), {})})})
+
+
+@pytest.mark.parametrize("hotplug", [FIRST_BUS, BRIDGES], ids=["one bus", "bridges"])
+def test_dsdt_recompiled_by_iasl_is_the_same(tmp_path, hotplug):
+    table = split(build_tables(BASE, cpus=2, serial_ports=[SerialPort(0x3F8, 4)], hotplug=hotplug))["DSDT"]
     disassemble(tmp_path, "dsdt", table)
     done = subprocess.run(["iasl", "-p", "again", "dsdt.dsl"], cwd=tmp_path, capture_output=True, text=True, check=False)
 

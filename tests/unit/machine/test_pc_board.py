@@ -98,7 +98,7 @@ def test_board_has_qemus_chips_and_buses(machine):
 def test_plugin_offers_board_devices_and_definitions():
     names = [board.type_name for board in qdevpy_boards()]
     assert (names[0], names[-1]) == ("pc-i440fx-7.2", "none")
-    assert {d.type_name for d in qdevpy_devices()} == {"isa-serial", "isa-debug-exit", "isa-debugcon", "pvpanic"}
+    assert {d.type_name for d in qdevpy_devices()} == {"isa-serial", "isa-debug-exit", "isa-debugcon", "pvpanic", "pci-bridge"}
     assert {"demo", "linux"} <= {os.path.basename(path).removesuffix(".yaml") for path in qdevpy_definitions()}
 
 
