@@ -117,7 +117,7 @@ BRIDGES = HotplugBus(0, tuple(range(2, 32)), {5: HotplugBus(1, tuple(range(32)),
 def test_dsdt_recompiled_by_iasl_is_the_same(tmp_path, hotplug):
     table = split(build_tables(BASE, cpus=2, serial_ports=[SerialPort(0x3F8, 4)], hotplug=hotplug))["DSDT"]
     disassemble(tmp_path, "dsdt", table)
-    done = subprocess.run(["iasl", "-p", "again", "dsdt.dsl"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(["iasl", "-oa", "-p", "again", "dsdt.dsl"], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 Errors, 0 Warnings" in done.stdout
