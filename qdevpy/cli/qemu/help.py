@@ -153,3 +153,17 @@ LISTINGS: dict[str, Callable[[str, Registry], Iterable[str]]] = {
     "drive": _drive,
     "d": _log_items,
 }
+
+
+def options_table() -> str:
+    """The table of options in docs/qemu-command-line.md."""
+    from qdevpy.cli.qemu.table import GROUPS
+
+    lines = []
+    for heading, options in GROUPS.items():
+        lines += [f"### {heading}", "", "| option | |", "|---|---|"]
+        for option in options:
+            shown = f"-{option.name} {option.argument}".rstrip().replace("|", "\\|")
+            lines.append(f"| `{shown}` | {option.help} |")
+        lines.append("")
+    return "\n".join(lines)
