@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
@@ -104,9 +105,13 @@ class CpuAccelerator(Accelerator):
     """An accelerator with vCPUs (``kvm``).
 
     :ivar on_stop: called on the vCPU's thread, without the VM lock, when a vCPU stops by itself
+    :ivar cpu: model and features, as QEMU's -cpu; None: everything that the host has. Set before vCPUs are made
+    :ivar topology: ``sockets``, ``dies``, ``cores``, ``threads``; empty: one socket of cores. Likewise
     """
 
     on_stop: Callable[[StopReason], None] | None = None
+    cpu: str | None = None
+    topology: Mapping[str, int] = MappingProxyType({})
 
     @abstractmethod
     def create_vcpus(self, count: int) -> None:

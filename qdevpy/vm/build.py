@@ -89,7 +89,8 @@ def build_machine(
         board.build(machine)
         for entry in definition.devices:
             add_device(machine, registry, entry)
-        machine.create_vcpus()
+        with located(definition.cpu.position if definition.cpu else None):
+            machine.create_vcpus()
         if definition.monitors:
             from qdevpy.monitor.server import start_monitors
 

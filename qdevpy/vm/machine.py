@@ -258,6 +258,8 @@ class Machine(RunControl):
         """Make the vCPUs, where the accelerator has any; paused."""
         if isinstance(self.accel, CpuAccelerator):
             self.accel.on_stop = self._vcpu_stopped
+            self.accel.cpu = self.definition.cpu.given if self.definition.cpu else None
+            self.accel.topology = self.definition.topology
             self.accel.create_vcpus(self.cpus)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qdevpy.accel.base import BootState, CpuAccelerator, IoEvent, MsiMessage, StopReason
 from qdevpy.accel.kvm import api, cpuid
+from qdevpy.accel.kvm.cpuid import Leaf
 from qdevpy.accel.kvm.routing import Routing
 from qdevpy.accel.kvm.vcpu import VCpu
 from qdevpy.errors import AccelError
@@ -248,7 +249,7 @@ class KVMAccelerator(CpuAccelerator):
         try:
             leaves = cpuid.supported(self._kvm_fd)
             for index in range(count):
-                packed = cpuid.pack(cpuid.for_vcpu(leaves, index, count, tsc_deadline=deadline))
+                packed = cpuid.pack(self._cpuid_of(leaves, index, count, deadline))
                 self.vcpus.append(VCpu(self.vm_fd, index, run_size, self._memory, self._space, packed))
         except OSError as oserror:
             raise AccelError(f"/dev/kvm: vCPU {len(self.vcpus)} cannot be made: {oserror.strerror}") from oserror
@@ -256,6 +257,27 @@ class KVMAccelerator(CpuAccelerator):
             thread = threading.Thread(target=self._thread, args=(vcpu,), name=f"vCPU {vcpu.index}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _cpuid_of(self, leaves: Sequence[Leaf], index: int, count: int, deadline: bool) -> Iterable[Leaf]:
+        """What vCPU INDEX shows the guest of itself.
+
+        :raises AccelError: features were asked for that the host does not have, or an arrangement that APIC ids cannot have
+        """
+        threads = self.topology.get("threads", 1)
+        sockets = self.topology.get("sockets", 1)
+        if threads & (threads - 1) or (sockets > 1 and count // sockets & (count // sockets - 1)):
+            raise AccelError(
+                "topology: threads in a core, and cores in a socket where there are several, must be a power of two; "
+                "more sockets with fewer cores each will do"
+            )
+        shown = list(cpuid.for_vcpu(leaves, index, count // sockets, tsc_deadline=deadline, threads=threads))
+        if self.cpu is None:
+            return shown
+        from qdevpy.accel.kvm.cpu_model import check_host, choose, parse_cpu
+
+        choice = parse_cpu(self.cpu)
+        check_host(choice, shown)
+        return choose(choice, shown)
 
     @property
     def thread_ids(self) -> Sequence[int]:

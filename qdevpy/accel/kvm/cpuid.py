@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPUID of the vCPUs: what the host's KVM supports, with each vCPU's own APIC id and a plain topology.
+"""CPUID of the vCPUs: what the host's KVM supports, with each vCPU's own APIC id and the machine's topology.
 
-The topology is one socket of COUNT cores with one thread each. Sources: Intel SDM vol. 2A, CPUID, leaves 1, 4 and
+APIC ids count up without gaps, so cores and threads in each socket are powers of two, or there is one socket.
+
+Sources: Intel SDM vol. 2A, CPUID, leaves 1, 4 and
 0Bh; AMD APM vol. 3, appendix E, functions 8000_0001h, 8000_0008h, 8000_001Eh.
 """
 
@@ -58,26 +60,27 @@ def pack(leaves: Iterable[Leaf]) -> bytes:
     return api.CPUID_HEAD.pack(len(entries), 0) + b"".join(entries)
 
 
-def for_vcpu(leaves: Iterable[Leaf], apic_id: int, count: int, *, tsc_deadline: bool) -> Iterator[Leaf]:
-    """The leaves of the vCPU with that APIC id, of COUNT.
+def for_vcpu(leaves: Iterable[Leaf], apic_id: int, count: int, *, tsc_deadline: bool, threads: int = 1) -> Iterator[Leaf]:
+    """The leaves of the vCPU with that APIC id, of COUNT in its socket.
 
+    :param threads: of each core
     :param tsc_deadline: KVM's local APIC has the TSC deadline timer, which KVM_GET_SUPPORTED_CPUID does not report
     """
     for leaf in leaves:
         if leaf.function in (0xB, 0x1F):
             continue  # ours, below
-        yield adapt(leaf, apic_id, count, tsc_deadline)
-    yield from topology(0xB, apic_id, count)
+        yield adapt(leaf, apic_id, count, tsc_deadline, threads)
+    yield from topology(0xB, apic_id, count, threads)
 
 
-def topology(function: int, apic_id: int, count: int) -> Iterator[Leaf]:
+def topology(function: int, apic_id: int, count: int, threads: int = 1) -> Iterator[Leaf]:
     """Extended topology: threads, cores, end."""
-    core_bits = (count - 1).bit_length()
-    for index, (shift, logical, kind) in enumerate(((0, 1, 1), (core_bits, count, 2), (0, 0, 0))):
+    thread_bits, core_bits = (threads - 1).bit_length(), (count - 1).bit_length()
+    for index, (shift, logical, kind) in enumerate(((thread_bits, threads, 1), (core_bits, count, 2), (0, 0, 0))):
         yield Leaf(function, index, FLAG_SIGNIFICANT_INDEX, shift, logical, kind << 8 | index, apic_id)
 
 
-def adapt(leaf: Leaf, apic_id: int, count: int, tsc_deadline: bool) -> Leaf:
+def adapt(leaf: Leaf, apic_id: int, count: int, tsc_deadline: bool, threads: int = 1) -> Leaf:
     """One leaf, with what differs from the host's."""
     match leaf.function:
         case 1:

@@ -94,6 +94,8 @@ def _cpus(name: str, registry: Registry) -> Iterator[str]:
 CPU_MODELS = {
     "host": "everything that KVM on this host shows a guest",
     "max": "the same",
+    "qemu64": "few features, those of QEMU's model of this name",
+    "kvm64": "few features, those of QEMU's model of this name",
 }
 
 
