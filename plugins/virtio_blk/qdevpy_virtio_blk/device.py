@@ -105,7 +105,7 @@ class VirtIOBlock(VirtIODevice):
         True, name="x-enable-wce-if-config-wce", help="offer FLUSH where the driver may switch the write cache, though it is off"
     )
     iothread: IOThread | None = prop.link("iothread", help="the thread that serves the queues")
-    bootindex: int = prop.int32(-1, minimum=-1, dynamic=True, help="place in the firmware's boot order; -1: none")
+    bootindex: int = prop.int32(-1, minimum=-1, dynamic=True, runtime=True, help="place in the firmware's boot order; -1: none")
 
     _native: Any = attrs.field(default=None, init=False)
     _disk: Any = attrs.field(default=None, init=False)

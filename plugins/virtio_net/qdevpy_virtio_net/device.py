@@ -113,7 +113,7 @@ class VirtIONet(VirtIODevice, NetCard):
     duplex: str | None = prop.string(help="duplex to tell the driver: half or full")
     failover: bool = prop.only(kinds.Bool(), False, why=NO_FAILOVER, help="stand in for another card during migration")
     iothread: IOThread | None = prop.link("iothread", help="thread that serves the queues; default: one for all devices")
-    bootindex: int = prop.int32(-1, minimum=-1, dynamic=True, help="place in the firmware's boot order; -1: none")
+    bootindex: int = prop.int32(-1, minimum=-1, dynamic=True, runtime=True, help="place in the firmware's boot order; -1: none")
 
     filter: ReceiveFilter = attrs.field(default=None, init=False)
     #: queue pairs that exist, and those that the driver uses

@@ -9,6 +9,7 @@ from qdevpy.monitor.command import Context, QmpError
 from qdevpy.monitor.table import CommandTable
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.qdev import qom
+from qdevpy.qdev.qom_text import format_qom_tree
 from qdevpy.vm.build import build_machine
 
 TEXT = """
@@ -199,3 +200,36 @@ def test_machine_property_is_read_and_written(machine):
     with pytest.raises(PropertyError):
         qom.set_(machine, "/machine", "kernel", "x")
     assert qom.get(machine, "/machine", "kernel") == ""
+
+
+# -- as text
+
+
+def test_tree_as_text_has_objects_below_their_owners_sorted_by_name(machine):
+    lines = list(format_qom_tree(machine))
+    assert lines[0] == "/machine (pc-i440fx-7.2-machine)"
+    at = lines.index("    /disk0 (virtio-blk-pci)")
+    assert lines[at + 1 : at + 4] == [
+        "      /virtio-backend (virtio-blk-device)",
+        "      /virtio-bus (virtio-pci-bus)",
+        "    /vser0 (virtio-serial-pci)",
+    ]
+
+
+def test_tree_as_text_begins_where_it_is_asked_to(machine):
+    assert list(format_qom_tree(machine, "/objects")) == [
+        "/objects (container)",
+        "  /io0 (iothread)",
+        "  /pc.ram (memory-backend-ram)",
+    ]
+    assert next(format_qom_tree(machine, "/")) == "/ (container)"
+    assert list(format_qom_tree(machine, "nothing")) == ["Path 'nothing' could not be resolved."]
+
+
+def test_boot_order_can_be_changed_while_the_machine_runs(machine, execute):
+    execute("qom-set", path="disk0", property="bootindex", value=4)
+    assert execute("qom-get", path="disk0", property="bootindex") == 4
+    with pytest.raises(QmpError, match="Invalid parameter type for 'bootindex', expected: integer"):
+        execute("qom-set", path="disk0", property="bootindex", value="4")
+    with pytest.raises(QmpError, match="out of range"):
+        execute("qom-set", path="disk0", property="bootindex", value=-5)
