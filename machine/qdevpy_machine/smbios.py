@@ -6,6 +6,7 @@ Fields that the definition's ``smbios:`` entries (QEMU: -smbios type=1,serial=X)
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -34,6 +35,15 @@ FIELDS = {
     4: ("sock_pfx", "manufacturer", "version", "max-speed", "current-speed", "serial", "asset", "part"),
     11: ("value",),
     17: ("loc_pfx", "bank", "manufacturer", "serial", "asset", "part", "speed"),
+}
+#: fields that are not just text: what they must look like, and in words
+NUMBER = (r"0[xX][0-9a-fA-F]{1,4}|0|[1-9]\d{0,3}", "a whole number below 10000")
+FORMS = {
+    "release": (r"\d{1,3}\.\d{1,3}", "MAJOR.MINOR"),
+    "uuid": (r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "8-4-4-4-12 hexadecimal digits"),
+    "max-speed": NUMBER,
+    "current-speed": NUMBER,
+    "speed": NUMBER,
 }
 
 
@@ -76,7 +86,7 @@ def read_settings(given: tuple[Mapping[str, Value], ...]) -> tuple[dict[int, dic
             except OSError as error:
                 raise BootError(f"smbios: file '{entry['file'].given}': {error.strerror}") from error
             continue
-        kind = int(entry["type"].given, 0) if entry["type"].given.isdecimal() else -1
+        kind = int(entry["type"].given) if entry["type"].given.isdecimal() else -1
         if kind not in FIELDS:
             raise BootError(f"smbios: type '{entry['type'].given}': expected one of {', '.join(map(str, FIELDS))}")
         for name, value in entry.items():
@@ -85,6 +95,9 @@ def read_settings(given: tuple[Mapping[str, Value], ...]) -> tuple[dict[int, dic
             if name not in FIELDS[kind]:
                 hint = did_you_mean(name, FIELDS[kind]) or f"; there are: {', '.join(FIELDS[kind])}"
                 raise BootError(f"smbios: type {kind}: '{name}' not found{hint}")
+            form, expected = FORMS.get(name, (".*", ""))
+            if not re.fullmatch(form, value.given, re.DOTALL):
+                raise BootError(f"smbios: type {kind}: {name}: '{value.given}': expected {expected}")
             if kind == 11:
                 oem.append(value.given)
             fields.setdefault(kind, {})[name] = value.given
@@ -105,7 +118,7 @@ def bios(fields: Fields) -> bytes:
     major, _, minor = fields.get("release", "0.0").partition(".")
     extension = 0x14 | (0x08 if fields.get("uefi") in ("on", "yes", "true") else 0)  # virtual machine, targeted content
     body = struct.pack(
-        "<BBHBBQBBBBBB", vendor, version, 0xE800, date, 0, 0x08, 0, extension, int(major), int(minor or 0), 0xFF, 0xFF
+        "<BBHBBQBBBBBB", vendor, version, 0xE800, date, 0, 0x08, 0, extension, int(major) & 0xFF, int(minor) & 0xFF, 0xFF, 0xFF
     )
     return structure(0, 0x0000, body, strings)
 
@@ -155,7 +168,7 @@ def processor(fields: Fields, number: int, cores: int, threads: int) -> bytes:
 
 def speeds(fields: Fields) -> tuple[int, int]:
     """A processor's greatest and present speed in MHz."""
-    return int(fields.get("max-speed", "2000"), 0) & 0xFFFF, int(fields.get("current-speed", "2000"), 0) & 0xFFFF
+    return int(fields.get("max-speed", "2000"), 0), int(fields.get("current-speed", "2000"), 0)
 
 
 def memory_array(size: int, dimms: int) -> bytes:
