@@ -64,7 +64,8 @@ class PCIBindings(TransportBindings):
         if proxy.msix is not None and proxy.msix.enabled:
             proxy.msix.notify(proxy.config_vector)
         else:
-            proxy.device.vdev.set_isr(ISR_CONFIG)
+            # both bits, as QEMU's virtio_notify_config(): there are drivers that only look at the queues' bit
+            proxy.device.vdev.set_isr(ISR_CONFIG | lib.QD_ISR_QUEUE)
 
     # -- queues that somebody else serves
 

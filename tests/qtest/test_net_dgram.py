@@ -6,7 +6,7 @@ import socket
 import struct
 
 import pytest
-from net_rig import ALL, LEGACY, NetRig, frame, without
+from net_rig import ALL, LEGACY, MAC, NetRig, frame, without
 
 from qdevpy.backend.netdev_dgram import DgramNetDev
 from qdevpy.virtio import defs
@@ -163,11 +163,15 @@ def test_receive_without_buffers_stops_reading_until_kick(rig, peer):
         assert rig.rx.take_frame()[0] == frame(b"x%d" % i)
 
 
-def test_receive_short_frame_is_dropped(rig, peer):
-    rig.fill(2)
-    peer.send(b"too short")
-    peer.send(frame(b"good"))
-    assert rig.rx.take_frame()[0] == frame(b"good")
+def test_receive_short_frame_passes_while_promiscuous_only(rig, peer):
+    rig.fill(3)
+    peer.send(b"runt")
+    assert rig.rx.take_frame()[0] == b"runt"
+    assert rig.command(n.CTRL_RX, n.CTRL_RX_PROMISC, b"\0") == n.OK
+    peer.send(b"runt")
+    good = frame(b"good", to=MAC)
+    peer.send(good)
+    assert rig.rx.take_frame()[0] == good
     assert rig.counters("rx0")["too_short"] == 1
 
 

@@ -106,10 +106,10 @@ def test_isr_is_cleared_by_reading_and_lowers_the_line(driver):
     assert (driver.read_isr(), driver.intx_level) == (0, False)
 
 
-def test_config_change_is_isr_bit_1(driver):
+def test_config_change_sets_both_isr_bits(driver):
     driver.start()
     driver.device.bindings.notify_config()
-    assert driver.read_isr() == 2
+    assert driver.read_isr() == 3  # QEMU sets the queues' bit as well, and drivers have come to look at that alone
 
 
 def test_vector_beyond_the_last_reads_back_as_none(driver):

@@ -195,7 +195,7 @@ def test_ring_outside_memory_needs_a_reset(driver):
     driver.write(pci_modern.QUEUE_ENABLE, 1, 2)
     driver.set_status(READY | FEATURES_OK | defs.STATUS_DRIVER_OK)
     assert driver.status & defs.STATUS_NEEDS_RESET
-    assert driver.read_isr() == 2
+    assert driver.read_isr() & 2
     driver.start()
     assert driver.queues[1].request([b"ping"], [4])[1] == b"gnip"
 

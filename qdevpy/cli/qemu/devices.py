@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from qdevpy.cli.qemu.draft import Draft
@@ -63,8 +64,37 @@ def netdev(draft: Draft, text: str) -> None:
     """``-netdev TYPE,id=ID,...``."""
     options = parse_options(text, "type")
     type_name = options.need("type")
+    if type_name == "socket":
+        type_name = take_socket(options)
     check_netdev_type(draft, type_name)
     add_netdev(draft, type_name, options.need("id"), options)
+
+
+def take_socket(options: Options) -> str:
+    """``-netdev socket,fd=NUMBER`` as its successors say it, ``stream`` or ``dgram`` after the socket's own kind.
+
+    :raises CommandLineError: an address instead of a number, or the number of no socket
+    """
+    number = options.pop("fd")
+    if number is None:
+        raise CommandLineError("Parameter 'type': value 'socket' goes with 'fd' only; for addresses there are stream and dgram")
+    kind, prefix = ("dgram", "local") if socket_is_datagram(number) else ("stream", "addr")
+    options.items += [(f"{prefix}.type", "fd"), (f"{prefix}.str", number)]
+    return kind
+
+
+def socket_is_datagram(number: str) -> bool:
+    """Whether the socket that we inherited as descriptor NUMBER keeps messages apart.
+
+    :raises CommandLineError: it is no socket
+    """
+    import socket
+
+    try:
+        with socket.socket(fileno=os.dup(int(number))) as inherited:
+            return inherited.type == socket.SOCK_DGRAM
+    except (ValueError, OSError, OverflowError):
+        raise CommandLineError(f"Parameter 'fd' expects the number of an open socket, not '{number}'") from None
 
 
 def check_netdev_type(draft: Draft, type_name: str) -> None:

@@ -19,7 +19,7 @@ struct qd_vring {
 };
 struct qd_elem {
     uint16_t head, out_num, in_num;
-    uint32_t out_len, in_len;
+    uint64_t out_len, in_len;
     struct iovec iov[...];
     ...;
 };

@@ -82,7 +82,7 @@ struct qd_vring {
 struct qd_elem {
     uint16_t head;
     uint16_t out_num, in_num; /* iov[0..out_num) is for the device to read, then in_num to write */
-    uint32_t out_len, in_len; /* bytes; the sum is checked against 2^32 */
+    uint64_t out_len, in_len; /* bytes; more than the 2^32 that 2.7.4 allows where the driver points to a place twice */
     struct iovec iov[QD_VRING_MAX];
 };
 
@@ -150,9 +150,6 @@ static inline int qd_vring_add(struct qd_vring *vr, struct qd_elem *e, uint64_t 
     uint32_t n = (uint32_t)e->out_num + e->in_num;
     if (n >= QD_VRING_MAX)
         return qd_vring_break(vr, "descriptor chain longer than 1024 buffers");
-    uint32_t *total = flags & QD_DESC_F_WRITE ? &e->in_len : &e->out_len;
-    if (__builtin_add_overflow(*total, len, total))
-        return qd_vring_break(vr, "descriptor chain longer than 4 GiB");
     if (len == 0)
         return qd_vring_break(vr, "descriptor of zero length");
     void *p = qd_mem_ptr(vr->mem, addr, len);
@@ -160,10 +157,12 @@ static inline int qd_vring_add(struct qd_vring *vr, struct qd_elem *e, uint64_t 
         return qd_vring_break(vr, "descriptor points outside guest memory");
     if (flags & QD_DESC_F_WRITE) {
         e->in_num++;
+        e->in_len += len;
     } else {
         if (e->in_num)
             return qd_vring_break(vr, "readable descriptor after a writable one");
         e->out_num++;
+        e->out_len += len;
     }
     e->iov[n].iov_base = p;
     e->iov[n].iov_len = len;

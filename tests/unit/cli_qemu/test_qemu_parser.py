@@ -233,7 +233,7 @@ ERRORS = [
     ("-device virtio-serial-pci,ioeventfd=on", "ioeventfd=on: this device serves kicks at once; remove it"),
     ("-device id=a", "Parameter 'driver' is missing"),
     ("-netdev foo,id=a", "Parameter 'type' does not accept value 'foo'; expected one of dgram,"),
-    ("-netdev socket,id=a", "'socket'; its successors are stream and dgram"),
+    ("-netdev socket,id=a", "'socket' goes with 'fd' only; for addresses there are stream and dgram"),
     ("-netdev user", "Parameter 'id' is missing"),
     ("-netdev user,id=a -netdev user,id=a", "Duplicate ID 'a' for netdev"),
     ("-net nic", "expected none; write -netdev and -device, or -nic"),

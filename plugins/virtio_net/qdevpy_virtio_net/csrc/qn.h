@@ -69,7 +69,7 @@ struct qn_counters {
     uint64_t link_down;  /* dropped: no link, or nobody at the other end */
     uint64_t filtered;   /* dropped by the receive filter */
     uint64_t too_long;   /* dropped: longer than the buffers, or than any frame may be */
-    uint64_t too_short;  /* dropped: shorter than an Ethernet header */
+    uint64_t too_short;  /* dropped: shorter than an Ethernet header (received ones unless promiscuous) */
     uint64_t host_error; /* dropped: the host refused them */
 };
 

@@ -29,8 +29,10 @@ static bool wants(const struct qn_filter *f, const uint8_t *frame, size_t len)
 {
     static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
-    if (f->promisc)
-        return true;
+    if (f->promisc) /* as QEMU: also what is too short for an address */
+        return len > 0;
+    if (len < QN_FRAME_MIN)
+        return false;
     if (!wants_vlan(f, frame, len))
         return false;
     if (frame[0] & 1) {

@@ -59,14 +59,12 @@ static int pop_writable(struct qn_queue *q)
 static bool wanted(struct qn_queue *q, const uint8_t *frame, size_t len)
 {
     uint64_t *counter = NULL;
-    if (len < QN_FRAME_MIN)
-        counter = &q->counters.too_short;
-    else if (len > QN_FRAME_MAX)
+    if (len > QN_FRAME_MAX)
         counter = &q->counters.too_long;
     else if (!qn_link_up(q->dev))
         counter = &q->counters.link_down;
     else if (!qn_accepts(q->dev, frame, len))
-        counter = &q->counters.filtered;
+        counter = len < QN_FRAME_MIN ? &q->counters.too_short : &q->counters.filtered;
     if (counter)
         qn_count(*counter, 1);
     return !counter;
