@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qdevpy.pci import config
 from qdevpy.pci.device import PCIDevice
 
 if TYPE_CHECKING:
@@ -34,16 +35,20 @@ def cmos_values(order: str, *, floppy_check: bool) -> dict[int, int]:
 
 
 #: class and subclass -> OpenFirmware's name, and what stands below the function
-UNITS = {0x0100: ("scsi", "/disk@0,0"), 0x0200: ("ethernet", "/ethernet-phy@0")}
+UNITS = {0x0100: ("scsi", "/disk@0,0"), 0x0200: ("ethernet", "/ethernet-phy@0"), 0x0604: ("pci-bridge", "")}
 
 
 def firmware_path(device: Device) -> str | None:
     """How SeaBIOS knows a device: its OpenFirmware path; None: it does not."""
     if not isinstance(device, PCIDevice):
         return None
-    name, below = UNITS.get(device.class_code >> 8, (f"pci{device.vendor_id:x},{device.device_id:x}", ""))
+    space = device.config
+    numbers = f"pci{space.get(config.VENDOR_ID, 2):x},{space.get(config.DEVICE_ID, 2):x}"
+    name, below = UNITS.get(space.get(config.CLASS + 1, 2), (numbers, ""))
     slot, function = device.devfn >> 3, device.devfn & 7
-    return f"/pci@i0cf8/{name}@{slot:x}{f',{function:x}' if function else ''}{below}"
+    bridge = device.bus.owner
+    above = (firmware_path(bridge) if isinstance(bridge, PCIDevice) else None) or "/pci@i0cf8"
+    return f"{above}/{name}@{slot:x}{f',{function:x}' if function else ''}{below}"
 
 
 def bootorder(machine: Machine, *, strict: bool = False) -> bytes:

@@ -215,7 +215,7 @@ def structures(machine: Machine, *, with_bios: bool) -> Iterator[bytes]:
     """
     fields, files, oem = read_settings(machine.definition.smbios)
     uuid = machine.definition.uuid.given if machine.definition.uuid is not None else None
-    maker = {"manufacturer": MANUFACTURER, "version": "pc-i440fx-7.2"}
+    maker = {"manufacturer": MANUFACTURER, "version": machine.board.type_name}
     if with_bios or 0 in fields:
         yield bios(fields.get(0, {"vendor": "qdevpy"}))
     yield system({**maker, "product": PRODUCT, **fields.get(1, {})}, uuid)

@@ -3,6 +3,7 @@
 
 import os
 import re
+import struct
 import subprocess
 import sys
 
@@ -55,15 +56,14 @@ def disk(tmp_path):
     return path
 
 
-def boot(tmp_path, devices, *, extra=""):
+def boot(tmp_path, devices, *, extra="", drives="drives: {root: {file: ./disk.img, format: raw}}"):
     """Boot a machine without kernel; the finished process, what came out of its serial port, and SeaBIOS' log."""
     (tmp_path / "machine.yaml").write_text(f"""
 machine: pc
 accel: kvm
 memory: 64M
 {extra}
-drives:
-  root: {{file: ./disk.img, format: raw}}
+{drives}
 chardevs:
   com1: {{type: file, path: ./serial.txt}}
   log: {{type: file, path: ./log.txt}}
@@ -102,3 +102,54 @@ def test_seabios_boots_from_virtio_blk(tmp_path, disk, interface, ioeventfd):
     by_ioeventfd, synchronous = kicks(done.stderr, "disk0")
     # the kick by hand when the ioeventfd was assigned counts as synchronous
     assert (by_ioeventfd > 0, synchronous <= 1) == ((True, True) if ioeventfd == "on" else (False, False))
+
+
+#: what follows the setup header: the kernel's real-mode entry jumps to it
+KERNEL_CODE = (
+    b"\xba\xf8\x03"  # mov dx, 0x3f8
+    b"\xb0\x4b"  # mov al, 'K'
+    b"\xee"  # out dx, al
+    b"\xb0\x15"  # mov al, 0x15
+    b"\xba\x01\x05"  # mov dx, 0x501
+    b"\xee"  # out dx, al
+    b"\xf4"  # hlt
+)
+
+
+def make_bzimage():
+    """A bzImage whose real-mode code says K and ends the machine."""
+    head = bytearray(1024)
+    head[0x1F1] = 1
+    head[0x1FE:0x206] = b"\x55\xaa\xeb\x66HdrS"
+    struct.pack_into("<H", head, 0x206, 0x020F)
+    head[0x211] = 1
+    struct.pack_into("<I", head, 0x22C, 0x7FFF_FFFF)
+    head[0x268 : 0x268 + len(KERNEL_CODE)] = KERNEL_CODE
+    return bytes(head) + bytes(4096)
+
+
+@pytest.mark.skipif(
+    not os.path.isfile("/usr/share/qemu/linuxboot_dma.bin"), reason="no linuxboot_dma.bin (Debian: qemu-system-data)"
+)
+def test_seabios_starts_a_kernel_that_it_is_given(tmp_path):
+    (tmp_path / "vmlinuz").write_bytes(make_bzimage())
+    kernel = "boot: {kernel: ./vmlinuz, firmware: bios-256k.bin, cmdline: quiet}"
+    done, serial, log = boot(tmp_path, "", extra=kernel, drives="")
+    assert serial == b"K", log
+    assert done.returncode == (GOOD << 1 | 1), done.stderr
+
+
+def test_seabios_starts_again_after_a_reset(tmp_path):
+    """A boot sector that resets the machine until CMOS says that it was here: shadow RAM, PCI and ACPI are set up twice."""
+    code = (
+        b"\xb0\x40\xe6\x70\xe4\x71"  # mov al, 0x40; out 0x70, al; in al, 0x71
+        b"\x3c\x5a"  # cmp al, 0x5a
+        b"\x74\x0e"  # je second
+        b"\xb0\x40\xe6\x70\xb0\x5a\xe6\x71"  # CMOS 0x40 = 0x5a
+        b"\xb0\x06\xba\xf9\x0c\xee"  # mov al, 6; mov dx, 0xcf9; out dx, al
+        b"\xb0\x15\xba\x01\x05\xee\xf4"  # second: mov al, 0x15; mov dx, 0x501; out dx, al; hlt
+    )
+    (tmp_path / "disk.img").write_bytes((code.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
+    done, _, log = boot(tmp_path, "  - virtio-blk-pci: {id: disk0, drive: root}")
+    assert done.returncode == (GOOD << 1 | 1), log
+    assert log.count("Found QEMU fw_cfg") == 2
