@@ -48,6 +48,13 @@ class Chardev(Backend):
 
     # -- for devices
 
+    def share(self, *, waits: bool = False) -> Chardev:
+        """The chardev as one user sees it. Override where several may use it.
+
+        :param waits: a user who is to be told that somebody is at the other end only once input goes to it (a monitor)
+        """
+        return self
+
     def attach(self, can_receive: CanReceive, receive: Receive, event: Event) -> None:
         """Plug a device in; where the chardev is open, ``event("opened")`` is called at once.
 

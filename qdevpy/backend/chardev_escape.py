@@ -11,7 +11,7 @@ HELP = """\r
 Ctrl-A h        this help\r
 Ctrl-A x        end the machine\r
 Ctrl-A b        send a break\r
-Ctrl-A c        monitor (not there yet)\r
+Ctrl-A c        input to the monitor, and back\r
 Ctrl-A Ctrl-A   send Ctrl-A\r
 """
 

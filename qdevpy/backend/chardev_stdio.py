@@ -26,6 +26,8 @@ from qdevpy.errors import BackendError
 from qdevpy.qdev import property as prop
 
 if TYPE_CHECKING:
+    from qdevpy.backend.chardev import Chardev
+    from qdevpy.backend.chardev_mux import Mux
     from qdevpy.backend.terminal import RawTerminal
 
 #: bytes typed that wait for the guest; what is more is lost, as on a terminal that nobody reads
@@ -44,11 +46,22 @@ class StdioChardev(StreamChardev):
     mux: str = prop.on_off_auto("auto", help="keys after Ctrl-A are commands (auto: where input is a terminal)")
 
     _terminal: RawTerminal | None = attrs.field(default=None, init=False)
+    _mux: Mux | None = attrs.field(default=None, init=False)
     _keys: EscapeFilter | None = attrs.field(default=None, init=False)
     _typed: bytearray = attrs.field(factory=bytearray, init=False)
     _sink: int | None = attrs.field(default=None, init=False)
     _send: Callable[[Buffer], int] | None = attrs.field(default=None, init=False)
     _handlers: dict[int, Any] = attrs.field(factory=dict, init=False)
+
+    def share(self, *, waits: bool = False) -> Chardev:
+        """With ``mux: on`` each user has a side of its own; Ctrl-A c gives the input to the next."""
+        if self.mux != "on":
+            return self
+        if self._mux is None:
+            from qdevpy.backend.chardev_mux import Mux
+
+            self._mux = Mux(self)
+        return self._mux.add(waits=waits)
 
     def open(self) -> None:
         """:raises BackendError: another chardev has it, or it is closed."""
@@ -187,4 +200,12 @@ class StdioChardev(StreamChardev):
         elif key in "h?":
             self.write(HELP.encode())
         elif key == "c":
-            self.write(b"\r\nqdevpy: there is no monitor yet\r\n")
+            self._turn()
+
+    def _turn(self) -> None:
+        """Input goes to the next user."""
+        if self._mux is None:
+            self.write(b"\r\nqdevpy: there is no monitor here; mux: on and an entry of monitors: make one\r\n")
+            return
+        self.resume()  # what was typed before is the one's that has the input now
+        self._mux.turn()

@@ -50,7 +50,7 @@ class MonitorServer:
 
         :raises QdevpyError: there is no such chardev, or it is in use
         """
-        chardev = cast("Chardev", self.machine.backend("chardevs", monitor.chardev.given))
+        chardev = cast("Chardev", self.machine.backend("chardevs", monitor.chardev.given)).share(waits=monitor.mode == "readline")
         chardev.take(f"a monitor ({monitor.mode})")
         serve = getattr(chardev, "serve", None)
         if serve is not None and cast("SocketChardev", chardev).server:

@@ -207,6 +207,8 @@ def resolve_references(machine: Machine, device: Device) -> None:
             target = machine.iothread(given)
         else:
             target = machine.backend(reference + "s", given)
+            if reference == "chardev":
+                target = target.share()
         setattr(owner, attribute, target)
 
 

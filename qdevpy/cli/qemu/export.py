@@ -80,7 +80,8 @@ class Exporter:
             yield ["-name", join([("guest", definition.name)])]
         if definition.uuid:
             yield ["-uuid", definition.uuid.given]
-        yield ["-machine", join(_texts(definition.machine_options), definition.machine)]
+        declared = self.registry.board(definition.machine).options()
+        yield ["-machine", join(_canonical_texts(definition.machine_options, declared), definition.machine)]
         if definition.accel == "none":
             self._refused.append("accel: none: QEMU has no machine without CPUs; use --set accel=kvm")
         yield ["-accel", definition.accel]

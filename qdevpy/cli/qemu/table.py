@@ -84,9 +84,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "Disks": (
         Option(
             "drive",
-            "file=FILE[,format=raw][,if=none|virtio][,id=ID][,readonly=on][,media=disk|cdrom][,cache=MODE][,aio=threads|io_uring]"
+            "file=FILE[,format=raw][,if=none|virtio|pflash][,id=ID][,readonly=on][,media=disk|cdrom][,cache=MODE][,aio=threads|io_uring]"
             "[,discard=unmap|ignore][,werror=][,rerror=]",
-            "an image; with if=virtio its disk, too",
+            "an image; with if=virtio its disk, too; with if=pflash the board's flash",
             blocks.drive,
         ),
         Option(
@@ -154,7 +154,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         _refused("usb", "", "there is no USB; remove it"),
         _refused("audiodev", "OPTIONS", "there is no sound; remove it"),
         _refused("spice", "OPTIONS", "there are no displays; remove it"),
-        _refused("vnc", "OPTIONS", "there are no displays; remove it, or write -vnc as -display none"),
+        _refused("vnc", "OPTIONS", "there are no displays; remove it, or write -display none"),
         _refused("gdb", "DEV", "there is no debugger stub; remove it"),
         _refused("s", "", "there is no debugger stub; remove it"),
         _refused("writeconfig", "FILE", "'qdevpy import' writes a machine's YAML"),

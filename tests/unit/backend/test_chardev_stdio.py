@@ -76,7 +76,7 @@ def test_ctrl_a_keys_help_break_monitor_and_itself(terminal):
     child.send("\x01b")
     child.expect_exact("event break")
     child.send("\x01c")
-    child.expect_exact("no monitor yet")
+    child.expect_exact("no monitor here")
     child.send("\x01\x01")
     child.expect_exact("b'\\x01'")
     child.send("quit")

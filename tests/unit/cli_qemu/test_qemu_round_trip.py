@@ -188,6 +188,15 @@ def test_any_machine_comes_back_the_same(registry: Registry, text: str) -> None:
     assert_same(load_definition("any.yaml", registry, text=text), registry)
 
 
+def test_options_of_the_board_come_back_the_same(registry: Registry, load: Load) -> None:
+    declared = registry.board("pc").options()
+    values = {name: "d" if name == "pflash0" else other_value(p) for name, p in declared.items() if name != "pflash1"}
+    accepted = {name: value for name, value in values.items() if value is not None}
+
+    assert len(accepted) > 4
+    assert_same(load(f"{PREAMBLE}machine-options: {_flow(accepted)}\n"), registry)
+
+
 def test_node_over_another_comes_back_the_same(registry: Registry, load: Load) -> None:
     assert_same(
         load(
