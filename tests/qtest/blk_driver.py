@@ -252,9 +252,14 @@ class BlkRig:
             self.cleanup = cleanup.pop_all()
 
     def _device(self, properties: dict[str, Any]) -> VirtIOBlock:
+        self.events: list[tuple[Any, ...]] = []
         device = VirtIOBlock(id="disk0")
         device.machine = SimpleNamespace(  # type: ignore[assignment]
-            memory=self.memory, loop=self.loop, iothread=lambda name: self.iothread, cpus=1
+            memory=self.memory,
+            loop=self.loop,
+            iothread=lambda name: self.iothread,
+            cpus=1,
+            emit=lambda *event: self.events.append(event),
         )
         device.bindings = SimpleNamespace(  # type: ignore[assignment]
             notify_config=self._config_changed, status_changed=lambda old, new: None, notify_queue=lambda queue: None

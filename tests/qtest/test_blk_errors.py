@@ -87,6 +87,21 @@ def test_full_disk_is_logged_once_and_counted(make: MakeRig, caplog: pytest.LogC
     assert rig.device.statistics()["write"] == {"requests": 5, "bytes": 0, "errors": 5, "last_errno": 28}
 
 
+def test_listeners_hear_of_every_failure(make: MakeRig) -> None:
+    rig = make(features=VERSION_1 | FLUSHES)
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR):
+        rig.run(OUT, 0, bytes(512))
+        rig.wait(lambda: len(rig.events) == 1)
+        rig.run(OUT, 0, bytes(512))
+        rig.wait(lambda: len(rig.events) == 2)
+    with instead_of_the_image(rig, "/dev/null", os.O_WRONLY):
+        rig.run(IN, 0, read=512)
+        rig.wait(lambda: len(rig.events) == 3)
+    full = ("BlockIoError", rig.drive.name, rig.drive.nodes[0][0], "write", "report", True, "No space left on device")
+    assert rig.events[:2] == [full, full]
+    assert rig.events[2][3:] == ("read", "report", False, "Bad file descriptor")
+
+
 def test_another_reason_is_logged_anew(make: MakeRig, caplog: pytest.LogCaptureFixture) -> None:
     rig = make(features=VERSION_1 | FLUSHES)
     with instead_of_the_image(rig, "/dev/full", os.O_RDWR):

@@ -72,16 +72,15 @@ static void succeed(struct blk_req *req)
     finish(req, S_OK);
 }
 
-/* The host refused: the guest gets an I/O error and the VM goes on. Python hears of it
- * when the reason is a new one, so that a full disk does not fill the log as well. */
+/* The host refused: the guest gets an I/O error and the VM goes on. Python hears of it. */
 static void fail(struct blk_req *req, int error)
 {
     struct blk_queue *q = req->q;
     struct blk_counter *c = &q->disk->counters[req->op];
     add(&c->requests, 1);
     add(&c->errors, 1);
-    if (__atomic_exchange_n(&c->last_errno, (uint64_t)error, __ATOMIC_RELAXED) != (uint64_t)error)
-        q->vq->api->event(q->vq->vdev, 1ull << req->op);
+    __atomic_store_n(&c->last_errno, (uint64_t)error, __ATOMIC_RELAXED);
+    q->vq->api->event(q->vq->vdev, 1ull << req->op);
     finish(req, S_IOERR);
 }
 

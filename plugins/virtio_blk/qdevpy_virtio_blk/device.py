@@ -109,6 +109,7 @@ class VirtIOBlock(VirtIODevice):
 
     _native: Any = attrs.field(default=None, init=False)
     _disk: Any = attrs.field(default=None, init=False)
+    _logged: dict[str, int] = attrs.field(factory=dict, init=False)
 
     # -- life cycle
 
@@ -334,14 +335,25 @@ class VirtIOBlock(VirtIODevice):
         }
 
     def native_event(self, bits: int) -> None:
-        """The host failed a request for a reason that is new; later ones of the same kind are only counted."""
+        """The host failed requests: listeners hear of every round of them, the log only where the reason is a new one."""
         for number, (name, counter) in enumerate(self.statistics().items()):
-            if bits >> number & 1:
+            if not bits >> number & 1:
+                continue
+            reason = counter["last_errno"]
+            self._tell_error("read" if name == "read" else "write", reason)
+            if self._logged.get(name) != reason:
+                self._logged[name] = reason
                 log.warning(
                     "%s: %s failed: %s; the guest got an I/O error (%d of %d so far). The same again is counted, not logged",
                     self.label,
                     name,
-                    os.strerror(counter["last_errno"]),
+                    os.strerror(reason),
                     counter["errors"],
                     counter["requests"],
                 )
+
+    def _tell_error(self, operation: str, reason: int) -> None:
+        assert self.drive is not None
+        name = "" if self.drive.is_node_only else self.drive.name
+        node = self.drive.nodes[0][0]
+        self.machine.emit("BlockIoError", name, node, operation, "report", reason == errno.ENOSPC, os.strerror(reason))
