@@ -20,7 +20,9 @@ from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
 from qdevpy.virtio import defs
 from qdevpy.virtio.queue import VirtQueue
+from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
+from qdevpy.vm.run_control import RunState
 from qdevpy_virtio_blk._native import lib
 from qdevpy_virtio_blk.device import VirtIOBlock
 
@@ -226,6 +228,7 @@ class BlkRig:
         with ExitStack() as cleanup:
             self.cleanup = cleanup
             self.ioeventfd = ioeventfd
+            self.stops: list[RunState] = []
             self.memory = GuestMemory()
             cleanup.callback(self.memory.close)
             self.memory.add_ram(0, RAM)
@@ -260,7 +263,9 @@ class BlkRig:
             iothread=lambda name: self.iothread,
             cpus=1,
             emit=lambda *event: self.events.append(event),
+            request_stop=self.stops.append,
         )
+        properties = {"werror": "report"} | properties
         device.bindings = SimpleNamespace(  # type: ignore[assignment]
             notify_config=self._config_changed, status_changed=lambda old, new: None, notify_queue=lambda queue: None
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
@@ -17,6 +18,7 @@ import pytest
 from blk_driver import DISCARD, ENGINES, FLUSH, IN, IOERR, NOT_WRITTEN, OK, OUT, VERSION_1, WRITE_ZEROES, BlkRig, Ring, resources
 
 from qdevpy.virtio import defs
+from qdevpy.vm.run_control import RunState
 from qdevpy_virtio_blk import config
 
 SIZE = 4 << 20
@@ -168,6 +170,104 @@ def test_write_through_without_rwf_dsync_writes_and_syncs(make: MakeRig, image: 
     rig.device._disk.no_dsync = 1
     assert rig.run(OUT, 0, b"\x22" * 512)[0] == OK
     assert image.read_bytes()[:512] == b"\x22" * 512
+
+
+# -- error policies (rerror, werror)
+
+
+def fails_on_a_full_disk(rig: BlkRig, requests: int = 1) -> list[Any]:
+    """Writes that the host has no room for; the requests, once the device has noticed."""
+    rig.events.clear()
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR):
+        submitted = [rig.rings[0].submit(OUT, 8 * n, bytes([n + 1]) * 512) for n in range(requests)]
+        rig.rings[0].kick()
+        rig.wait(lambda: rig.device.statistics()["write"]["errors"] >= requests)
+        rig.wait(lambda: bool(rig.events))
+        rig.stop()
+    action = rig.device.action("write", errno.ENOSPC)
+    assert {(event[0], event[3], event[4], event[5]) for event in rig.events} == {("BlockIoError", "write", action, True)}
+    return submitted
+
+
+@pytest.mark.parametrize("policy", ["stop", "enospc", "auto"])
+def test_full_disk_stops_the_machine_and_is_tried_again(make: MakeRig, image: Path, policy: str) -> None:
+    rig = make(werror=policy)
+    requests = fails_on_a_full_disk(rig, 3)
+    assert set(rig.stops) == {RunState.IO_ERROR}
+    assert [rig.rings[0].status(request) for request in requests] == [NOT_WRITTEN] * 3
+    assert rig.device.requests_in_flight == 0  # nothing that a stop would wait for
+    rig.rings[0].start()
+    rig.rings[0].kick()  # as the transport does for every queue that starts
+    rig.rings[0].finish(3)
+    assert [rig.rings[0].status(request) for request in requests] == [OK] * 3
+    assert [image.read_bytes()[4096 * n] for n in range(3)] == [1, 2, 3]
+
+
+def test_request_that_fails_again_stops_the_machine_again(make: MakeRig) -> None:
+    rig = make(werror="stop")
+    (request,) = fails_on_a_full_disk(rig)
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR):
+        rig.rings[0].start()
+        rig.rings[0].kick()
+        rig.wait(lambda: len(rig.stops) > 1)
+        rig.stop()
+    rig.rings[0].start()
+    rig.rings[0].kick()
+    rig.rings[0].finish(1)
+    assert rig.rings[0].status(request) == OK
+
+
+def test_held_request_is_not_tried_again_before_the_machine_goes_on(make: MakeRig) -> None:
+    rig = make(werror="stop")
+    with instead_of_the_image(rig, "/dev/full", os.O_RDWR):
+        held = rig.rings[0].submit(OUT, 0, bytes(512))
+        rig.rings[0].kick()
+        rig.wait(lambda: bool(rig.stops))
+        assert rig.run(IN, 0, read=512)[0] == OK  # another vCPU kicks meanwhile
+        assert rig.device.statistics()["write"]["errors"] == 1
+    assert rig.rings[0].status(held) == NOT_WRITTEN
+
+
+def test_reset_forgets_what_is_held(make: MakeRig) -> None:
+    rig = make(werror="stop")
+    fails_on_a_full_disk(rig)
+    rig.restart()
+    assert rig.run(OUT, 0, b"\x33" * 512)[0] == OK
+    assert rig.device.statistics()["write"]["requests"] == 1
+
+
+def test_ignored_error_is_a_success_to_the_driver(make: MakeRig) -> None:
+    rig = make(werror="ignore")
+    (request,) = fails_on_a_full_disk(rig)
+    assert rig.rings[0].status(request) == OK
+    assert rig.stops == []
+
+
+def test_read_error_is_reported_unless_chosen_otherwise(make: MakeRig) -> None:
+    rig = make(werror="auto")
+    with instead_of_the_image(rig, "/dev/null", os.O_WRONLY):
+        assert rig.run(IN, 0, read=512)[0] == IOERR
+    assert rig.stops == []
+
+
+def test_read_error_may_stop_the_machine(make: MakeRig) -> None:
+    rig = make(rerror="stop")
+    with instead_of_the_image(rig, "/dev/null", os.O_WRONLY):
+        request = rig.rings[0].submit(IN, 0, read=512)
+        rig.rings[0].kick()
+        rig.wait(lambda: bool(rig.stops))
+        rig.stop()
+    rig.rings[0].start()
+    rig.rings[0].kick()
+    rig.rings[0].finish(1)
+    assert rig.rings[0].status(request) == OK
+
+
+def test_error_other_than_a_full_disk_is_reported_with_enospc(make: MakeRig) -> None:
+    rig = make(werror="enospc")
+    with instead_of_the_image(rig, "/dev/null", os.O_RDONLY):
+        assert rig.run(OUT, 0, bytes(512))[0] == IOERR
+    assert rig.stops == []
 
 
 # -- the driver misbehaves

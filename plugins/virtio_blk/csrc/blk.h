@@ -26,6 +26,9 @@
 /* What is counted apart, and the number of the event that reports its errors. */
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_ZEROES, BLK_OPS };
 
+/* What to do with a request that the host fails (QEMU: rerror, werror). */
+enum blk_policy { BLK_REPORT, BLK_IGNORE, BLK_STOP, BLK_STOP_IF_FULL };
+
 struct blk_counter {
     uint64_t requests;  /* finished, whatever the status */
     uint64_t bytes;     /* of those that succeeded */
@@ -39,6 +42,7 @@ struct blk_disk {
     int use_uring;
     int readonly;
     int unmap;             /* discards reach the host */
+    int on_read_error, on_write_error; /* enum blk_policy */
     int null;              /* no file: fd is not used, writes go nowhere */
     int read_zeroes;       /* null: reads are zeros; else they leave the guest's buffers alone */
     uint64_t offset;       /* bytes before the disk in the file */
@@ -112,6 +116,9 @@ struct blk_queue {
     uint32_t inflight;
     uint32_t pushed;       /* since the last flush */
     bool more;             /* chains were left in the ring; wake is signalled */
+    bool retry;            /* started again: what is held is tried again by the next kick, which every start brings */
+    uint16_t *held;        /* heads of chains whose requests failed and wait for the machine to go on; as many as entries */
+    unsigned n_held;
 };
 
 /* request.c for queue.c: take a popped chain for a request. False: the ring is broken */
@@ -123,6 +130,7 @@ void blk_wake(struct blk_queue *q);                    /* any thread: have the l
 void blk_resume(struct blk_queue *q);                  /* on the loop, without the lock: reap and go on */
 
 /* for Python */
+uint32_t blk_queue_held(const struct blk_queue *q); /* a glance: requests that wait for the machine to go on */
 struct blk_queue *blk_queue_new(struct blk_disk *disk); /* NULL: no memory */
 void blk_queue_free(struct blk_queue *q);               /* its virtqueue is IDLE */
 const struct qd_queue_ops *blk_queue_ops(void);

@@ -4,12 +4,14 @@
  */
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_ZEROES, BLK_OPS };
 
+enum blk_policy { BLK_REPORT, BLK_IGNORE, BLK_STOP, BLK_STOP_IF_FULL };
+
 struct blk_counter {
     uint64_t requests, bytes, errors, last_errno;
 };
 
 struct blk_disk {
-    int fd, use_uring, readonly, unmap, null, read_zeroes;
+    int fd, use_uring, readonly, unmap, on_read_error, on_write_error, null, read_zeroes;
     uint64_t offset;
     uint32_t block_size, mem_align, max_discard, max_zeroes;
     uint8_t serial[20];
@@ -19,6 +21,7 @@ struct blk_disk {
     struct blk_counter counters[5];
 };
 
+uint32_t blk_queue_held(const struct blk_queue *q);
 struct blk_queue *blk_queue_new(struct blk_disk *disk);
 void blk_queue_free(struct blk_queue *q);
 const struct qd_queue_ops *blk_queue_ops(void);

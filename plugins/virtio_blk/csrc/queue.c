@@ -18,19 +18,48 @@ static void flush(struct blk_queue *q)
     qd_vq_flush(q->vq);
 }
 
+/* One there always is: see pop_batch(). */
+static struct blk_req *next_req(struct blk_queue *q)
+{
+    return q->free ? q->free : &q->reqs[q->fresh];
+}
+
+static void took_req(struct blk_queue *q, struct blk_req *req)
+{
+    if (q->free)
+        q->free = req->next;
+    else
+        q->fresh++;
+}
+
+/* The machine goes on after an error that stopped it: what failed is read from the ring and tried once more, from
+ * its beginning. What fails again is held again. */
+static void retry_held(struct blk_queue *q)
+{
+    unsigned n = q->n_held;
+    q->retry = false;
+    __atomic_store_n(&q->n_held, 0, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < n; i++) {
+        struct blk_req *req = next_req(q);
+        if (qd_vring_read_again(&q->vq->ring, &req->elem, q->held[i]))
+            break;
+        took_req(q, req);
+        if (!blk_accept(q, req))
+            break;
+    }
+    q->engine->submit(q);
+}
+
 /* Pop until the ring is empty or BUDGET is used up; the number popped. There is one blk_req more
  * than the ring has entries, so one is always left to pop into; the ring refuses to fill the last. */
 static unsigned pop_batch(struct blk_queue *q, unsigned budget)
 {
     unsigned n = 0;
     while (n < budget) {
-        struct blk_req *req = q->free ? q->free : &q->reqs[q->fresh];
+        struct blk_req *req = next_req(q);
         if (qd_vring_pop(&q->vq->ring, &req->elem) != 1)
             break;
-        if (q->free)
-            q->free = req->next;
-        else
-            q->fresh++;
+        took_req(q, req);
         n++;
         if (!blk_accept(q, req))
             break;
@@ -45,6 +74,8 @@ static void serve(struct blk_queue *q)
     struct qd_vring *ring = &q->vq->ring;
     unsigned budget = 2u * ring->num, total = 0;
     q->more = false;
+    if (q->retry)
+        retry_held(q);
     do {
         qd_vring_disable_kicks(ring);
         unsigned n = pop_batch(q, budget - total);
@@ -122,6 +153,13 @@ static int blk_start(struct qd_vq *vq)
 #endif
     if (q->disk->null)
         q->engine = &blk_null;
+    if (!vq->ring.inflight) /* the driver has reset the queue meanwhile */
+        __atomic_store_n(&q->n_held, 0, __ATOMIC_RELAXED);
+    q->retry = q->n_held > 0;
+    uint16_t *held = realloc(q->held, vq->ring.num * sizeof(*held));
+    if (!held)
+        return -ENOMEM;
+    q->held = held;
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -173,8 +211,14 @@ struct blk_queue *blk_queue_new(struct blk_disk *disk)
     return q;
 }
 
+uint32_t blk_queue_held(const struct blk_queue *q)
+{
+    return __atomic_load_n(&q->n_held, __ATOMIC_RELAXED);
+}
+
 void blk_queue_free(struct blk_queue *q)
 {
+    free(q->held);
     free(q);
 }
 

@@ -57,6 +57,18 @@ static void finish(struct blk_req *req, uint8_t status)
     q->pushed++;
 }
 
+static void hold(struct blk_req *req)
+{
+    struct blk_queue *q = req->q;
+    free(req->bounce);
+    req->bounce = NULL;
+    q->held[q->n_held] = req->elem.head;
+    store(&q->n_held, q->n_held + 1); /* read without the lock by who counts what is in flight */
+    req->next = q->free;
+    q->free = req;
+    q->inflight--;
+}
+
 /* The request itself is wrong, or not for this disk. */
 static void refuse(struct blk_req *req, uint8_t status)
 {
@@ -72,16 +84,27 @@ static void succeed(struct blk_req *req)
     finish(req, S_OK);
 }
 
-/* The host refused: the guest gets an I/O error and the VM goes on. Python hears of it. */
+/* Whether the machine stops, so that somebody makes room or repairs the disk, and the request is tried again. */
+static bool stops(int policy, int error)
+{
+    return policy == BLK_STOP || (policy == BLK_STOP_IF_FULL && error == ENOSPC);
+}
+
+/* The host refused. Python hears of it (many at once are one event), tells who listens, and stops the machine. */
 static void fail(struct blk_req *req, int error)
 {
     struct blk_queue *q = req->q;
     struct blk_counter *c = &q->disk->counters[req->op];
-    add(&c->requests, 1);
+    int policy = req->op == BLK_READ ? q->disk->on_read_error : q->disk->on_write_error;
     add(&c->errors, 1);
-    __atomic_store_n(&c->last_errno, (uint64_t)error, __ATOMIC_RELAXED);
+    store(&c->last_errno, (uint64_t)error);
     q->vq->api->event(q->vq->vdev, 1ull << req->op);
-    finish(req, S_IOERR);
+    if (stops(policy, error)) {
+        hold(req);
+        return;
+    }
+    add(&c->requests, 1);
+    finish(req, policy == BLK_IGNORE ? S_OK : S_IOERR);
 }
 
 /* --- the steps of a request */

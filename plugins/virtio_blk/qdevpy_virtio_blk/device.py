@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AUTO_QUEUES = 0xFFFF
-ERRORS = "the driver is told of every failed request"
+#: what csrc/blk.h calls the error policies
+POLICIES = ("report", "ignore", "stop", "enospc")
+OUTCOMES = {
+    "report": "the guest got an I/O error",
+    "ignore": "the guest was told that it succeeded",
+    "stop": "the machine stops; once it goes on, the request is tried again",
+}
 LOGICAL = "firmware is not told of a geometry"
 AUTO_GRANULARITY = 0xFFFFFFFF
 MAX_SECTORS = 0x7FFFFFFF // SECTOR  #: of one discard or write-zeroes, as QEMU's
@@ -74,8 +80,8 @@ class VirtIOBlock(VirtIODevice):
     account_failed: str = prop.only(
         kinds.OnOffAuto(), "auto", "on", why="they are always counted", help="count requests that the host fails in statistics"
     )
-    rerror: str = prop.only(kinds.OnError(), "auto", "report", why=ERRORS, help="what to do when the host fails a read")
-    werror: str = prop.only(kinds.OnError(), "auto", "report", why=ERRORS, help="what to do when the host fails a write")
+    rerror: str = prop.on_error(help="what to do when the host fails a read; auto: report")
+    werror: str = prop.on_error(help="what to do when the host fails anything else; auto: enospc, stop where it is full")
     cyls: int = prop.uint32(0, maximum=65535, help="cylinders to report; 0: guess all three")
     heads: int = prop.uint32(0, maximum=255, help="heads to report")
     secs: int = prop.uint32(0, maximum=255, help="sectors a track to report")
@@ -109,6 +115,7 @@ class VirtIOBlock(VirtIODevice):
 
     _native: Any = attrs.field(default=None, init=False)
     _disk: Any = attrs.field(default=None, init=False)
+    _native_queues: list[Any] = attrs.field(factory=list, init=False)
     _logged: dict[str, int] = attrs.field(factory=dict, init=False)
 
     # -- life cycle
@@ -160,6 +167,8 @@ class VirtIOBlock(VirtIODevice):
         if queue == ffi.NULL:
             raise RealizeError("out of memory", device=self.label)
         self.cleanup.callback(lib.blk_queue_free, queue)
+        self._native_queues.append(queue)
+        self.cleanup.callback(self._native_queues.remove, queue)
         handler = NativeHandler(ops=self._address(lib.blk_queue_ops()), opaque=self._address(queue), iothread=self.iothread)
         self.add_queue(self.queue_size, native=handler, name=f"request.{len(self.queues)}")
 
@@ -175,6 +184,8 @@ class VirtIOBlock(VirtIODevice):
                 "use_uring": drive.aio == "io_uring",
                 "readonly": drive.readonly,
                 "unmap": drive.discard == "unmap",
+                "on_read_error": POLICIES.index(self._policy(reads=True)),
+                "on_write_error": POLICIES.index(self._policy(reads=False)),
                 "null": drive.is_null,
                 "read_zeroes": drive.read_zeroes,
                 "offset": drive.offset,
@@ -316,8 +327,9 @@ class VirtIOBlock(VirtIODevice):
 
     @property
     def requests_in_flight(self) -> int:
-        """Of all queues."""
-        return sum(queue.inflight for queue in self.queues)
+        """Of all queues; not those that wait for the machine to go on after an error."""
+        found = sum(queue.inflight for queue in self.queues)
+        return max(0, found - sum(self._native.lib.blk_queue_held(queue) for queue in self._native_queues)) if found else 0
 
     def resize(self) -> None:
         """The drive has a new size: tell the driver the new capacity (5.2.6.2). With the VM lock held."""
@@ -334,26 +346,42 @@ class VirtIOBlock(VirtIODevice):
             for name, c in zip(OPERATIONS, self._disk.counters, strict=True)
         }
 
-    def native_event(self, bits: int) -> None:
-        """The host failed requests: listeners hear of every round of them, the log only where the reason is a new one."""
-        for number, (name, counter) in enumerate(self.statistics().items()):
-            if not bits >> number & 1:
-                continue
-            reason = counter["last_errno"]
-            self._tell_error("read" if name == "read" else "write", reason)
-            if self._logged.get(name) != reason:
-                self._logged[name] = reason
-                log.warning(
-                    "%s: %s failed: %s; the guest got an I/O error (%d of %d so far). The same again is counted, not logged",
-                    self.label,
-                    name,
-                    os.strerror(reason),
-                    counter["errors"],
-                    counter["requests"],
-                )
+    def _policy(self, *, reads: bool) -> str:
+        """What to do with a request that the host fails; as QEMU's drives by default."""
+        chosen = self.rerror if reads else self.werror
+        return ("report" if reads else "enospc") if chosen == "auto" else chosen
 
-    def _tell_error(self, operation: str, reason: int) -> None:
+    def action(self, operation: str, number: int) -> str:
+        """``report``, ``ignore`` or ``stop``: what becomes of an OPERATION that failed with errno NUMBER."""
+        policy = self._policy(reads=operation == "read")
+        return ("stop" if number == errno.ENOSPC else "report") if policy == "enospc" else policy
+
+    def native_event(self, bits: int) -> None:
+        """The host failed requests: tell who listens; a reason that is new is logged, the same again is counted."""
+        stop = False
+        for number, (name, counter) in enumerate(self.statistics().items()):
+            if bits >> number & 1:
+                action = self.action(name, counter["last_errno"])
+                stop = stop or action == "stop"
+                self._tell_error(name, action, counter["last_errno"])
+                if self._logged.get(name) != counter["last_errno"]:
+                    self._logged[name] = counter["last_errno"]
+                    log.warning(
+                        "%s: %s failed: %s; %s (%d errors so far). The same again is counted, not logged",
+                        self.label,
+                        name,
+                        os.strerror(counter["last_errno"]),
+                        OUTCOMES[action],
+                        counter["errors"],
+                    )
+        if stop:
+            from qdevpy.vm.run_control import RunState
+
+            self.machine.request_stop(RunState.IO_ERROR)
+
+    def _tell_error(self, operation: str, action: str, reason: int) -> None:
         assert self.drive is not None
         name = "" if self.drive.is_node_only else self.drive.name
         node = self.drive.nodes[0][0]
-        self.machine.emit("BlockIoError", name, node, operation, "report", reason == errno.ENOSPC, os.strerror(reason))
+        kind = "read" if operation == "read" else "write"
+        self.machine.emit("BlockIoError", name, node, kind, action, reason == errno.ENOSPC, os.strerror(reason))
