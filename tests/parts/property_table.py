@@ -54,12 +54,17 @@ NO_IOEVENTFD = (
     "a console's driver spins until its message is taken, so a kick is served before the guest's next instruction, "
     "never by an eventfd; setting it is an error that says so"
 )
+NO_HINT = "the bridge has no capability that asks firmware for more room than its devices take"
 HOLE = "how firmware laid out the address space is not an object's property here"
 #: (device, property) -> why QEMU's is not there
 LEFT_OUT = {
     ("virtio-serial-pci", "ioeventfd"): NO_IOEVENTFD,
     ("virtio-serial-pci-transitional", "ioeventfd"): NO_IOEVENTFD,
     ("virtio-serial-pci-non-transitional", "ioeventfd"): NO_IOEVENTFD,
+    ("pci-bridge", "io-reserve"): NO_HINT,
+    ("pci-bridge", "mem-reserve"): NO_HINT,
+    ("pci-bridge", "pref32-reserve"): NO_HINT,
+    ("pci-bridge", "pref64-reserve"): NO_HINT,
     ("PIIX4_PM", "smb_io_base"): "there is no SMBus",
     ("PIIX4_PM", "x-not-migrate-acpi-index"): "there is no migration",
     ("i440FX-pcihost", "pci-hole-start"): HOLE,

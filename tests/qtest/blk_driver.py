@@ -20,7 +20,6 @@ from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
 from qdevpy.virtio import defs
 from qdevpy.virtio.queue import VirtQueue
-from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
 from qdevpy.vm.run_control import RunState
 from qdevpy_virtio_blk._native import lib
