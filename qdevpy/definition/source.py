@@ -21,7 +21,9 @@ MAX_FILE = 1 << 20
 
 #: sections whose entries have names, ``SECTION.NAME.OPTION`` for ``--set``
 NAMED_SECTIONS = ("drives", "netdevs", "chardevs", "objects")
-SCALAR_KEYS = ("machine", "accel", "memory", "cpus")
+SCALAR_KEYS = ("machine", "accel", "memory", "cpus", "cpu", "name", "uuid")
+#: keys of maps, ``KEY.OPTION`` for ``--set``
+MAP_KEYS = ("boot", "run", "rtc", "topology", "machine-options", "qtest")
 
 
 #: text, file name for positions, problems -> the root node
@@ -165,8 +167,8 @@ def _locate(root: Map, override: Override, problems: Problems) -> tuple[str | in
     head, _, rest = override.path.partition(".")
     if head in SCALAR_KEYS and not rest:
         return (head,)
-    if head == "boot" and rest and "." not in rest:
-        return ("boot", rest)
+    if head in MAP_KEYS and rest and "." not in rest:
+        return (head, rest)
     if head == "global" and "." in rest:
         return ("global", rest)
     if head in NAMED_SECTIONS:
@@ -175,9 +177,10 @@ def _locate(root: Map, override: Override, problems: Problems) -> tuple[str | in
             return (head, name, option)
     if head == "devices":
         return _locate_device(root, rest, override, problems)
-    heads = (*SCALAR_KEYS, "boot", "global", *NAMED_SECTIONS, "devices")
+    heads = (*SCALAR_KEYS, *MAP_KEYS, "global", *NAMED_SECTIONS, "devices")
     hint = did_you_mean(head, heads) if head not in heads else ""
-    expected = "memory, cpus, machine, accel, boot.KEY, drives.NAME.OPTION (netdevs, chardevs, objects alike), "
+    expected = "memory, cpus, machine, accel, cpu, name, uuid, boot.KEY (run, rtc, topology, machine-options alike), "
+    expected += "drives.NAME.OPTION (netdevs, chardevs, objects alike), "
     expected += "devices.ID.PROPERTY, global.TYPE.PROPERTY"
     problems.add(
         q.BAD_SET, f"'{override.path}' names nothing that can be set{hint or f'; expected one of {expected}'}", override.position

@@ -208,7 +208,9 @@ def resolve_references(machine: Machine, device: Device) -> None:
         else:
             target = machine.backend(reference + "s", given)
             if reference == "chardev":
-                target = target.share()
+                from qdevpy.backend.chardev import Chardev
+
+                target = target.share() if isinstance(target, Chardev) else target
         setattr(owner, attribute, target)
 
 

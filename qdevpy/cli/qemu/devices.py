@@ -43,7 +43,19 @@ def global_default(draft: Draft, text: str) -> None:
         options = parse_options(text)
         driver, prop, value = options.need("driver"), options.need("property"), options.need("value")
         options.end()
+    if not is_known_driver(draft, driver):  # QEMU, too, only warns
+        draft.note(f"nothing is of type '{driver}', and so nothing came of it")
+        return
     draft.put(value, "global", f"{driver}.{prop}")
+
+
+def is_known_driver(draft: Draft, name: str) -> bool:
+    """Whether some device type has that name, or is derived from one that has."""
+    try:
+        draft.registry.device_type(name)
+    except UnknownNameError:
+        return name in draft.registry.base_properties()
+    return True
 
 
 def host_object(draft: Draft, text: str) -> None:

@@ -58,6 +58,8 @@ def _run(words: Sequence[str], final: bool) -> int:
         print_text(str(text))
         return 0
     parsed.problems.check()
+    for note in parsed.notes:
+        _complain(f"warning: {note}")
     from qdevpy.cli.qemu.host import Background, set_process_name, set_up_messages
     from qdevpy.vm.run import boot
 

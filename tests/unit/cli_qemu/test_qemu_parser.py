@@ -331,6 +331,15 @@ def test_cache_that_ignores_flushes_is_noted(parse: Parse) -> None:
     assert list(notes) == ["-drive if=none,id=d,file=null-co://,cache=unsafe: flushes are carried out; no option leaves them out"]
 
 
+def test_global_of_a_type_that_is_not_there_is_noted(parse: Parse) -> None:
+    parsed = parse("-global", "kvm-pit.lost_tick_policy=delay", "-global", "virtio-pci.page-per-vq=on")
+
+    assert list(parsed.notes) == [
+        "-global kvm-pit.lost_tick_policy=delay: nothing is of type 'kvm-pit', and so nothing came of it"
+    ]
+    assert [(g.type, g.property) for g in parsed.definition.globals] == [("virtio-pci", "page-per-vq")]
+
+
 def test_error_actions_of_a_drive_without_device_are_noted(parse: Parse) -> None:
     assert (
         "drive d: no device has it, and so nothing came of werror"

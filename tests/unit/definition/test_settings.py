@@ -125,3 +125,13 @@ def test_chardev_with_mux_serves_several(load: Load, monkeypatch: pytest.MonkeyP
     )
 
     assert definition.monitors[0].chardev.given == definition.devices[0].options["chardev"].given
+
+
+def test_settings_are_set_from_the_command_line(load: Load) -> None:
+    definition = load("run: {reboot: off}", "run.paused=on", "cpu=host,-avx2", "name=a", "rtc.clock=vm", "topology.cores=1")
+
+    assert definition.run == RunDefinition(paused=True, reboot=False)
+    assert definition.cpu is not None
+    assert (definition.cpu.given, definition.name) == ("host,-avx2", "a")
+    assert definition.rtc["clock"].given == "vm"
+    assert definition.topology["cores"] == 1
