@@ -336,6 +336,21 @@ def test_quit_answers_and_tells_before_the_connection_ends(run, path):
     assert not path.exists()
 
 
+def test_client_that_reads_late_still_gets_everything_that_was_sent_before_the_end(run, path):
+    running = run()
+    with Client(path) as late, Client(path) as good:
+        late.send(b"".join(b'{"execute": "query-qmp-schema", "id": %d}\n' % number for number in range(40)))
+        while not running.call(lambda: any(session._output for session in running.machine.monitors.sessions)):
+            good.command("query-name")
+        good.command("quit")
+        answers = [late.answer() for _ in range(2)]
+        assert [answer["id"] for answer in answers] == [0, 1]
+        messages = []
+        while (message := late.receive()) is not None:
+            messages.append(message)
+        assert messages[-1]["event"] == "SHUTDOWN"
+
+
 @pytest.mark.parametrize(
     ("cause", "guest"), [("guest-shutdown", True), ("host-signal", False), ("host-ui", False), ("guest-reset", True)]
 )
