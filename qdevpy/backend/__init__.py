@@ -15,10 +15,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "chardevs": {
         "file": "qdevpy.backend.chardev_file:FileChardev",
         "null": "qdevpy.backend.chardev_null:NullChardev",
+        "pipe": "qdevpy.backend.chardev_pipe:PipeChardev",
         "pty": "qdevpy.backend.chardev_pty:PtyChardev",
         "ringbuf": "qdevpy.backend.chardev_ringbuf:RingbufChardev",
         "socket": "qdevpy.backend.chardev_socket:SocketChardev",
         "stdio": "qdevpy.backend.chardev_stdio:StdioChardev",
+        "udp": "qdevpy.backend.chardev_udp:UdpChardev",
     },
     "objects": {
         "iothread": "qdevpy.backend.iothread:IOThreadOptions",

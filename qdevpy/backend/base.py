@@ -33,6 +33,15 @@ class Backend(Object):
         """The entry's name."""
         return self.id or self.type_name
 
+    def before_open(self) -> None:
+        """Override: what comes before :meth:`open`, whatever the type.
+
+        :raises BackendError: as :meth:`open`
+        """
+
+    def after_close(self) -> None:
+        """Override: undo :meth:`before_open`."""
+
     def open(self) -> None:
         """Override: open what the options name. ``machine`` is set; called before any device exists.
 

@@ -15,12 +15,19 @@ lock held, and so must all calls be.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import ClassVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from qdevpy.backend.base import Backend
+from qdevpy.errors import BackendError
+from qdevpy.qdev import property as prop
+
+if TYPE_CHECKING:
+    from qdevpy.backend.chardev_mux import Mux
 
 #: what a device hands over; views of guest memory are copied before write() returns
 Buffer = bytes | bytearray | memoryview
@@ -39,21 +46,38 @@ class Chardev(Backend):
 
     section: ClassVar[str] = "chardevs"
 
+    mux: str = prop.on_off_auto(help="on: several may use it, and Ctrl-A c gives the input to the next")
+    logfile: str | None = prop.path(help="file that gets a copy of all output")
+    logappend: bool = prop.boolean(help="add to the log file instead of overwriting it")
+
     is_open: bool = attrs.field(default=False, init=False)
     frontend_open: bool = attrs.field(default=False, init=False)
     _can_receive: CanReceive | None = attrs.field(default=None, init=False)
     _receive: Receive | None = attrs.field(default=None, init=False)
     _event: Event | None = attrs.field(default=None, init=False)
     _on_writable: Callable[[], None] | None = attrs.field(default=None, init=False)
+    _mux: Mux | None = attrs.field(default=None, init=False)
+    _log: int = attrs.field(default=-1, init=False)
 
     # -- for devices
 
     def share(self, *, waits: bool = False) -> Chardev:
-        """The chardev as one user sees it. Override where several may use it.
+        """The chardev as one user sees it; with ``mux: on`` each has a side of its own.
 
         :param waits: a user who is to be told that somebody is at the other end only once input goes to it (a monitor)
         """
-        return self
+        if self.mux != "on":
+            return self
+        if self._mux is None:
+            from qdevpy.backend.chardev_mux import Mux
+
+            self._mux = Mux(self)
+        return self._mux.add(waits=waits)
+
+    @property
+    def filters_keys(self) -> bool:
+        """Override: whether it takes keys after Ctrl-A out of its input itself."""
+        return False
 
     def attach(self, can_receive: CanReceive, receive: Receive, event: Event) -> None:
         """Plug a device in; where the chardev is open, ``event("opened")`` is called at once.
@@ -79,7 +103,10 @@ class Chardev(Backend):
 
         :returns: how many bytes were taken; where it is less than all, keep the rest until :meth:`on_writable`
         """
-        return self.do_write(data) if self.is_open and len(data) else len(data)
+        taken = self.do_write(data) if self.is_open and len(data) else len(data)
+        if self._log >= 0 and taken:
+            self._write_log(memoryview(data)[:taken])
+        return taken
 
     def on_writable(self, callback: Callable[[], None] | None) -> None:
         """Call once when :meth:`write` takes bytes again, also where it does because the other end went away.
@@ -104,6 +131,32 @@ class Chardev(Backend):
     def terminal_size(self) -> tuple[int, int] | None:
         """Columns and rows of the terminal at the other end; None where that is not known."""
         return None
+
+    # -- log
+
+    def before_open(self) -> None:
+        """Open the log file.
+
+        :raises BackendError: it cannot be
+        """
+        if self.logfile is None:
+            return
+        mode = os.O_APPEND if self.logappend else os.O_TRUNC
+        try:
+            self._log = os.open(self.logfile, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | mode, 0o666)
+        except OSError as error:
+            raise BackendError(f"chardev '{self.name}': Unable to open logfile {self.logfile}: {error.strerror}") from None
+
+    def after_close(self) -> None:
+        """Close the log file."""
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+
+    def _write_log(self, data: memoryview) -> None:
+        """What does not go into the log, for the host's disk is full, is lost; the guest's output is not."""
+        with suppress(OSError):
+            os.write(self._log, data)
 
     # -- for chardevs
 

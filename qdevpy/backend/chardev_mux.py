@@ -16,6 +16,10 @@ from typing import ClassVar
 import attrs
 
 from qdevpy.backend.chardev import Buffer, Chardev
+from qdevpy.backend.chardev_escape import HELP, EscapeFilter
+
+#: bytes of input that wait for who has it
+TYPE_AHEAD = 4096
 
 
 class Mux:
@@ -28,6 +32,8 @@ class Mux:
         self.below = below
         self.ports: list[MuxPort] = []
         self._attached = False
+        self._keys = None if below.filters_keys else EscapeFilter()
+        self._typed = bytearray()
         self._focus: MuxPort | None = None
 
     def add(self, *, waits: bool) -> MuxPort:
@@ -36,7 +42,7 @@ class Mux:
         :param waits: for the other end, the other end comes with the first input
         """
         port = MuxPort(id=self.below.id)
-        port.machine, port.mux, port.waits = self.below.machine, self, waits
+        port.machine, port.hub, port.waits = self.below.machine, self, waits
         self.ports.append(port)
         return port
 
@@ -64,7 +70,7 @@ class Mux:
             self._focus = users[(users.index(self._focus) + 1) % len(users)]
             self._focus.waits = False
             self._follow(self._focus)
-            self.below.resume()
+            self.resume()
 
     def has_input(self, port: MuxPort) -> bool:
         """Whether input goes to PORT."""
@@ -76,11 +82,47 @@ class Mux:
     # -- what the chardev asks and tells
 
     def _room(self) -> int:
+        if self._keys is not None:  # Ctrl-A c must work, whether the guest has room or not
+            return TYPE_AHEAD - len(self._typed)
         return self._focus.room() if self._focus is not None else 0
 
     def _receive(self, data: bytes) -> None:
-        if self._focus is not None:
-            self._focus.deliver(data)
+        if self._keys is None:
+            if self._focus is not None:
+                self._focus.deliver(data)
+            return
+        for part in self._keys.split(data):
+            if isinstance(part, str):
+                self._command(part)
+            else:
+                self._typed += part
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Input that waits, as far as there is room."""
+        while self._typed and self._focus is not None and (room := self._focus.room()) > 0:
+            chunk = bytes(self._typed[:room])
+            del self._typed[:room]
+            self._focus.deliver(chunk)
+
+    def _command(self, key: str) -> None:
+        match key:
+            case "x":
+                machine = self.below.machine
+                machine.request_shutdown(f"Ctrl-A x on chardev '{self.below.name}'", cause="host-ui")
+            case "b":
+                self._event("break")
+            case "h" | "?":
+                self.below.write(HELP.encode())
+            case "c":
+                self._deliver()  # what was typed before is the one's that has the input now
+                self._typed.clear()
+                self.turn()
+
+    def resume(self) -> None:
+        """Who has the input can take some."""
+        self._deliver()
+        self.below.resume()
 
     def _event(self, event: str) -> None:
         for port in list(self.ports):
@@ -101,35 +143,35 @@ class MuxPort(Chardev):
     type_name: ClassVar[str] = "mux"
     description: ClassVar[str] = "one user's side of a chardev that several use"
 
-    mux: Mux = attrs.field(default=None, init=False)
+    hub: Mux = attrs.field(default=None, init=False)
     waits: bool = attrs.field(default=False, init=False)
 
     def resume(self) -> None:
         """Input goes on, where it is this user's."""
         if self.frontend_open:
-            self.mux.ready(self)
-            if self.mux.has_input(self):
-                self.mux.below.resume()
+            self.hub.ready(self)
+            if self.hub.has_input(self):
+                self.hub.resume()
 
     def detach(self) -> None:
         """The user goes for good."""
         super().detach()
-        if self in self.mux.ports:
-            self.mux.remove(self)
+        if self in self.hub.ports:
+            self.hub.remove(self)
 
     def do_write(self, data: Buffer) -> int:
         """Output of all users goes out as it comes."""
-        taken = self.mux.below.write(data)
+        taken = self.hub.below.write(data)
         if taken < len(data):
-            self.mux.below.on_writable(self.mux.writable)
+            self.hub.below.on_writable(self.hub.writable)
         return taken
 
     @property
     def filename(self) -> str:
         """The chardev's."""
-        return self.mux.below.filename
+        return self.hub.below.filename
 
     @property
     def terminal_size(self) -> tuple[int, int] | None:
         """The chardev's."""
-        return self.mux.below.terminal_size
+        return self.hub.below.terminal_size

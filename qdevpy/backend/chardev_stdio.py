@@ -26,8 +26,6 @@ from qdevpy.errors import BackendError
 from qdevpy.qdev import property as prop
 
 if TYPE_CHECKING:
-    from qdevpy.backend.chardev import Chardev
-    from qdevpy.backend.chardev_mux import Mux
     from qdevpy.backend.terminal import RawTerminal
 
 #: bytes typed that wait for the guest; what is more is lost, as on a terminal that nobody reads
@@ -43,25 +41,18 @@ class StdioChardev(StreamChardev):
     description: ClassVar[str] = "standard input and output; Ctrl-A x ends the machine"
 
     signals: bool = prop.boolean(name="signal", help="Ctrl-C and its like end the machine instead of going to the guest")
-    mux: str = prop.on_off_auto("auto", help="keys after Ctrl-A are commands (auto: where input is a terminal)")
 
     _terminal: RawTerminal | None = attrs.field(default=None, init=False)
-    _mux: Mux | None = attrs.field(default=None, init=False)
     _keys: EscapeFilter | None = attrs.field(default=None, init=False)
     _typed: bytearray = attrs.field(factory=bytearray, init=False)
     _sink: int | None = attrs.field(default=None, init=False)
     _send: Callable[[Buffer], int] | None = attrs.field(default=None, init=False)
     _handlers: dict[int, Any] = attrs.field(factory=dict, init=False)
 
-    def share(self, *, waits: bool = False) -> Chardev:
-        """With ``mux: on`` each user has a side of its own; Ctrl-A c gives the input to the next."""
-        if self.mux != "on":
-            return self
-        if self._mux is None:
-            from qdevpy.backend.chardev_mux import Mux
-
-            self._mux = Mux(self)
-        return self._mux.add(waits=waits)
+    @property
+    def filters_keys(self) -> bool:
+        """On a terminal, and wherever it is shared."""
+        return self._keys is not None
 
     def open(self) -> None:
         """:raises BackendError: another chardev has it, or it is closed."""

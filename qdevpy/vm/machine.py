@@ -116,7 +116,12 @@ class Machine(RunControl):
         if (backend.section, backend.name) in self.backends:
             raise BackendError(f"{backend.section[:-1]} '{backend.name}' exists already; choose another name")
         backend.machine = self
-        backend.open()
+        backend.before_open()
+        try:
+            backend.open()
+        except BaseException:
+            backend.after_close()
+            raise
         self.backends[backend.section, backend.name] = backend
 
     def remove_backend(self, section: str, name: str) -> None:
@@ -128,17 +133,20 @@ class Machine(RunControl):
         backend.removable()
         del self.backends[section, name]
         backend.close()
+        backend.after_close()
         backend.removed()
 
     def forget_backend(self, backend: Backend) -> None:
         """Free the name of a back end that somebody still uses; it is closed with the machine, if not before."""
         del self.backends[backend.section, backend.name]
+        self._cleanup.callback(backend.after_close)
         self._cleanup.callback(backend.close)
 
     def _close_backends(self) -> None:
         """Newest first, for some stand on others."""
         with ExitStack() as closing:
             for backend in self.backends.values():
+                closing.callback(backend.after_close)
                 closing.callback(backend.close)
             self.backends.clear()
 

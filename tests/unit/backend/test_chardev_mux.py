@@ -16,6 +16,10 @@ class Line(Chardev):
 
     type_name = "line"
 
+    @property
+    def filters_keys(self) -> bool:
+        return True
+
     def __init__(self) -> None:
         super().__init__(id="line0")
         self.written = b""

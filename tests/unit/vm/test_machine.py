@@ -305,7 +305,7 @@ def test_second_wish_to_end_does_not_wait_for_requests_in_flight(slow):
 
 
 def test_leaving_at_once_closes_chardevs_and_says_what_is_lost(slow, monkeypatch, capsys):
-    terminal = SimpleNamespace(closed=False)
+    terminal = SimpleNamespace(closed=False, after_close=lambda: None)
     terminal.close = lambda: setattr(terminal, "closed", True)
     slow.machine.backends["chardevs", "term"] = terminal
     left = []
