@@ -79,7 +79,7 @@ DIFFERENT = {
     (
         "pci-bridge",
         "shpc",
-    ): "on in QEMU; only `off`: devices behind it come and go through ACPI, as QEMU's do with the pc machine",
+    ): "on in QEMU; only `off`: devices behind it come and go through ACPI, as on QEMU's pc",
     ("PIIX4_PM", "disable_s3"): f"0 in QEMU; {SLEEP}",
     ("PIIX4_PM", "disable_s4"): f"0 in QEMU; {SLEEP}",
     ("PIIX4_PM", "memory-hotplug-support"): "on in QEMU; memory is what it is at the start",
