@@ -112,6 +112,7 @@ class PCIBridgeDevice(PCIBridge):
 
     type_name: ClassVar[str] = "pci-bridge"
     description: ClassVar[str] = "Standard PCI Bridge"
+    category: ClassVar[str] = "Controller/Bridge/Hub"
     vendor_id: ClassVar[int] = 0x1B36
     device_id: ClassVar[int] = 0x0001
 

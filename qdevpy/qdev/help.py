@@ -32,11 +32,14 @@ CATEGORIES = (
 COLUMN = 24
 
 
-def list_devices(registry: Registry) -> Iterator[str]:
-    """The lines of ``-device help``: the types that users may add, by category."""
+def list_devices(registry: Registry, *, all_types: bool = False) -> Iterator[str]:
+    """The lines of ``-device help``: the types that users may add, by category.
+
+    :param all_types: those of plugins that users may not add, too (``info qdm``)
+    """
     groups: dict[str, list[str]] = {category: [] for category in CATEGORIES}
     for _, kind in sorted(registry.device_types.items()):
-        if kind.user_creatable:
+        if kind.user_creatable or all_types:
             category = getattr(kind.create, "category", "")
             groups[category if category in groups else "Uncategorized"].append(describe_type(kind))
     separator = False

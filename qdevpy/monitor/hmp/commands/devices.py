@@ -15,16 +15,16 @@ from qdevpy.monitor.hmp.monitor import Hmp
 @hmp("device_add", "device:s?", "driver[,prop=value][,...]", "plug a device in, as -device")
 def device_add(monitor: Hmp, *, device: str | None = None) -> str:
     """As -device; ``?`` lists types."""
-    from qdevpy.cli.qemu.opts import parse_options, wants_help
+    from qdevpy.cli.qemu.opts import parse_options
+    from qdevpy.qdev.help import device_help
 
     if device is None:
         raise QmpError("Parameter 'driver' is missing")
+    registry = monitor.machine.registry
+    lines = device_help(registry, device) if registry is not None else []
+    if lines:
+        return "".join(f"{line}\n" for line in lines)
     options = parse_options(device, "driver")
-    if device in ("help", "?") or wants_help(options):
-        registry = monitor.machine.registry
-        kinds = registry.device_types.values() if registry is not None else ()
-        listed = sorted({(kind.name, kind.bus) for kind in kinds if kind.user_creatable})
-        return "".join(f'name "{name}"' + (f", bus {bus}" if bus else "") + "\n" for name, bus in listed)
     monitor.ctx.table.execute(monitor.ctx, "device_add", dict(options.items))
     return ""
 
@@ -97,32 +97,18 @@ def info_qtree(monitor: Hmp) -> str:
 @hmp("qom-tree", "path:s?", "[path]", "show the composition tree")
 def info_qom_tree(monitor: Hmp, *, path: str | None = None) -> str:
     """As QEMU's."""
-    from qdevpy.qdev.qom import Tree
+    from qdevpy.qdev.qom_text import format_qom_tree
 
-    tree = Tree(monitor.machine)
-    root = tree.resolve(path or "/machine")
-    return "".join(_qom_lines(tree, root, path or "/machine", 0))
-
-
-def _qom_lines(tree: Any, obj: Any, name: str, level: int) -> Iterator[str]:
-    from qdevpy.qdev.qom import type_of
-
-    yield f"{'  ' * level}{'/' if level else ''}{name} ({type_of(obj)})\n"
-    for child, inner in sorted(tree.children(obj).items()):
-        yield from _qom_lines(tree, inner, child, level + 1)
+    return "".join(f"{line}\n" for line in format_qom_tree(monitor.machine, path))
 
 
 @hmp("qdm", help="list device types")
 def info_qdm(monitor: Hmp) -> str:
-    """By name."""
+    """As ``device_add help``, with types that only boards make."""
+    from qdevpy.qdev.help import list_devices
+
     registry = monitor.machine.registry
-    kinds = sorted(registry.device_types.values(), key=lambda kind: kind.name) if registry is not None else []
-    lines = []
-    for kind in kinds:
-        bus = f", bus {kind.bus}" if kind.bus else ""
-        description = f', desc "{kind.description}"' if kind.description else ""
-        lines.append(f'name "{kind.name}"{bus}{description}{"" if kind.user_creatable else ", no-user"}\n')
-    return "".join(lines)
+    return "".join(f"{line}\n" for line in list_devices(registry, all_types=True)) if registry is not None else ""
 
 
 @hmp("iothreads", help="show I/O threads")
