@@ -81,7 +81,11 @@ class Exporter:
         if definition.uuid:
             yield ["-uuid", definition.uuid.given]
         declared = self.registry.board(definition.machine).options()
-        yield ["-machine", join(_canonical_texts(definition.machine_options, declared), definition.machine)]
+        chosen = dict(definition.machine_options)
+        floppy_check = chosen.pop("fd-bootchk", None)  # an option of its own in QEMU 7.2
+        yield ["-machine", join(_canonical_texts(chosen, declared), definition.machine)]
+        if floppy_check is not None and not Bool().parse(floppy_check.given):
+            yield ["-no-fd-bootchk"]
         if definition.accel == "none":
             self._refused.append("accel: none: QEMU has no machine without CPUs; use --set accel=kvm")
         yield ["-accel", definition.accel]

@@ -149,6 +149,7 @@ devices:
   - virtio-blk-pci: {drive: l}
 """,
     "flash": "drives: {f: {file: flash.img}}\nmachine-options: {pflash0: f, acpi: auto, graphics: off, hpet: off}\n",
+    "floppy": "machine-options: {fd-bootchk: off}\nboot: {order: cn}\n",
     "objects": "objects: {io: {type: iothread, poll-max-ns: 100}}\n",
 }
 
