@@ -235,6 +235,27 @@ def test_pause_completes_the_access_under_way(guest: Guest) -> None:
     assert seen == [0]
 
 
+def test_registers_and_translation_of_a_paused_vcpu_are_read(guest: Guest) -> None:
+    guest.memory.write(PAGES, struct.pack("<Q", PAGES + 0x1003))
+    guest.memory.write(PAGES + 0x1000, struct.pack("<Q", PAGES + 0x2003))
+    guest.memory.write(PAGES + 0x2000, struct.pack("<Q", 0x83))  # 2 MiB, onto themselves
+    code = b"\x48\xc7\xc0\x34\x12\x00\x00" + b"\xeb\xfe"  # mov rax, 1234h; jmp $
+    guest.run(code, BootState("long", rip=CODE, cr3=PAGES, gdt_base=GDT, gdt_limit=31))
+
+    def paused_at_the_loop() -> bool:
+        guest.accel.pause()
+        if guest.accel.registers(0)["rip"] == CODE + 7:
+            return True
+        guest.accel.resume()
+        return False
+
+    guest.wait(paused_at_the_loop)
+    registers = guest.accel.registers(0)
+    assert (registers["rax"], registers["cr3"], registers["gdt_base"]) == (0x1234, PAGES, GDT)
+    assert guest.accel.translate(0, CODE) == CODE
+    assert guest.accel.translate(0, 1 << 40) is None
+
+
 def test_long_mode_boot_state_runs_64_bit_code(guest: Guest) -> None:
     guest.memory.write(PAGES, struct.pack("<Q", PAGES + 0x1003))
     guest.memory.write(PAGES + 0x1000, struct.pack("<Q", PAGES + 0x2003))

@@ -98,3 +98,17 @@ def test_ringbuf_is_written_and_read(qmp: MakeQmp) -> None:
 )
 def test_mistakes_with_chardevs_are_errors(qmp: MakeQmp, name: str, arguments: dict[str, Any], message: str) -> None:
     assert message in qmp(PORTS).error(name, **arguments)
+
+
+def test_guest_that_opens_a_port_is_an_event_and_shows(qmp: MakeQmp) -> None:
+    from qdevpy.vm.event_types import VserportChange
+
+    call = qmp(PORTS)
+    port: Any = call.machine.find_device("p1")
+    with call.machine.lock:
+        port.set_guest_connected(True)
+    assert {entry["label"]: entry["frontend-open"] for entry in call("query-chardev")}["port"] is True
+    with call.machine.lock:
+        port.set_guest_connected(False)
+    assert call.events == [VserportChange("p1", True), VserportChange("p1", False)]
+    assert {entry["label"]: entry["frontend-open"] for entry in call("query-chardev")}["port"] is False

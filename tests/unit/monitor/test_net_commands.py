@@ -107,6 +107,23 @@ def test_announce_self_sends_frames_until_its_id_is_stopped(qmp: MakeQmp) -> Non
         assert call.machine.announcements == {}
 
 
+def test_announce_self_goes_out_of_datagram_sockets_too(qmp: MakeQmp) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.settimeout(10)
+    call = qmp(
+        f"""
+netdevs: {{d0: {{type: dgram, local.type: fd, local.str: "{theirs.detach()}"}}}}
+devices: [virtio-net-pci: {{id: nic0, netdev: d0, mac: "52:54:00:00:00:01"}}]
+"""
+    )
+    with ours:
+        call("announce-self", initial=1, max=5, rounds=1, step=1, interfaces=["nic0"])
+        assert ours.recv(100) == rarp_frame(bytes.fromhex("525400000001"))
+    call("set_link", name="nic0", up=False)
+    assert not card(call).send(bytes(60))
+    assert not card(call).send(b"short")
+
+
 def test_announce_self_of_other_interfaces_sends_nothing(qmp: MakeQmp) -> None:
     call, peer = stream_card(qmp)
     with peer:
