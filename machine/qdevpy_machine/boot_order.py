@@ -51,6 +51,18 @@ def firmware_path(device: Device) -> str | None:
     return f"{above}/{name}@{slot:x}{f',{function:x}' if function else ''}{below}"
 
 
+def bios_geometry(machine: Machine) -> bytes:
+    """Paths of disks, each with the geometry that ``lcyls``, ``lheads`` and ``lsecs`` give it for firmware's old calls."""
+    lines = []
+    for device in machine.devices():
+        path = firmware_path(device)
+        if path is not None and "lcyls" in device.all_properties():
+            logical = [device.get_property(name) for name in ("lcyls", "lheads", "lsecs")]
+            if any(logical):
+                lines.append(" ".join(map(str, [path, *logical])))
+    return "\n".join(lines).encode() + b"\0" if lines else b""
+
+
 def bootorder(machine: Machine, *, strict: bool = False) -> bytes:
     """The paths of all devices with a ``bootindex``, lowest first; STRICT: nothing else is tried."""
     found = []

@@ -102,7 +102,7 @@ def is_on(value: Value | None) -> bool:
 
 def machine_files(machine: Machine) -> dict[str, Content]:
     """The files that describe the machine to SeaBIOS."""
-    from qdevpy_machine.boot_order import bootorder
+    from qdevpy_machine.boot_order import bios_geometry, bootorder
 
     boot = machine.definition.boot
     timeout = -1 if boot.reboot_timeout is None else int(boot.reboot_timeout.given, 0)
@@ -110,6 +110,7 @@ def machine_files(machine: Machine) -> dict[str, Content]:
         "etc/e820": lambda: e820(machine.memory_size),
         "etc/boot-fail-wait": struct.pack("<I", timeout & 0xFFFF_FFFF),
         "bootorder": lambda: bootorder(machine, strict=is_on(boot.strict)),
+        "bios-geometry": lambda: bios_geometry(machine),
         # no S3, no S4; S5 is SLP_TYP 0
         "etc/system-states": bytes([0x80, 0, 0, 0, 0, 0x80 | 0]),
     }

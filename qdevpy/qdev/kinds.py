@@ -127,7 +127,7 @@ class Integer(Kind):
         return value
 
     def _read(self, text: str) -> int:
-        match = re.fullmatch(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0[oO]?([0-7]+)|(\d+))", text)
+        match = re.fullmatch(r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))", text)
         if not match:
             raise ValueError(f"expected {self.accepts}")
         sign, hexadecimal, octal, decimal = match.groups()

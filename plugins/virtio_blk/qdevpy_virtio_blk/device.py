@@ -34,7 +34,6 @@ OUTCOMES = {
     "ignore": "the guest was told that it succeeded",
     "stop": "the machine stops; once it goes on, the request is tried again",
 }
-LOGICAL = "firmware is not told of a geometry"
 AUTO_GRANULARITY = 0xFFFFFFFF
 MAX_SECTORS = 0x7FFFFFFF // SECTOR  #: of one discard or write-zeroes, as QEMU's
 
@@ -85,9 +84,9 @@ class VirtIOBlock(VirtIODevice):
     cyls: int = prop.uint32(0, maximum=65535, help="cylinders to report; 0: guess all three")
     heads: int = prop.uint32(0, maximum=255, help="heads to report")
     secs: int = prop.uint32(0, maximum=255, help="sectors a track to report")
-    lcyls: int = prop.only(kinds.Integer("uint32", 0, 0xFFFFFFFF), 0, why=LOGICAL, help="cylinders that firmware reports")
-    lheads: int = prop.only(kinds.Integer("uint32", 0, 0xFFFFFFFF), 0, why=LOGICAL, help="heads that firmware reports")
-    lsecs: int = prop.only(kinds.Integer("uint32", 0, 0xFFFFFFFF), 0, why=LOGICAL, help="sectors a track that firmware reports")
+    lcyls: int = prop.uint32(0, help="cylinders that firmware uses for the disk; 0 in all three: it decides")
+    lheads: int = prop.uint32(0, help="heads that firmware uses for the disk; 0 in all three: it decides")
+    lsecs: int = prop.uint32(0, help="sectors a track that firmware uses for the disk; 0 in all three: it decides")
     serial: str | None = prop.string(help="serial number, at most 20 bytes")
     config_wce: bool = prop.bit("features", config.F_CONFIG_WCE, True, help="the driver may switch the write cache")
     scsi: bool = prop.only(

@@ -97,3 +97,15 @@ def test_shared_properties_are_those_of_qemus_machine_of_that_version(version, t
     )  # fmt: skip
     answers = [json.loads(line).get("return") for line in done.stdout.splitlines() if "return" in line]
     assert dict(zip(wanted, values(version, *wanted), strict=True)) == dict(zip(wanted, answers[1:], strict=False))
+
+
+def test_firmware_is_told_of_a_disks_logical_geometry():
+    from qdevpy_machine.boot_order import bios_geometry
+
+    disk = "  - virtio-blk-pci: {id: disk1, drive: other, addr: 9, lcyls: 7, lheads: 8, lsecs: 9}\n"
+    registry = load_plugins()
+    text = f"machine: pc\n{DEVICES}{disk}".replace("{root: {scratch: 1M}}", "{root: {scratch: 1M}, other: {scratch: 1M}}")
+    with build_machine(load_definition("m.yaml", registry, text=text), registry) as machine:
+        assert bios_geometry(machine) == b"/pci@i0cf8/scsi@9/disk@0,0 7 8 9\0"
+    with build("7.2") as machine:
+        assert bios_geometry(machine) == b""

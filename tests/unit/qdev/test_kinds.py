@@ -26,6 +26,14 @@ ACCEPTED = [
     (UINT8, "0x10", 16, "16"),
     (UINT8, 0, 0, "0"),
     (INT32, "-1", -1, "-1"),
+    (UINT8, "010", 8, "8"),
+    (UINT8, "+7", 7, "7"),
+    (kinds.Integer("uint8", 0, 9, unset=255), "255", 255, "255"),
+    (kinds.BlockSize(), "4K", 4096, "4K"),
+    (kinds.BlockSize(), "0", 0, "0"),
+    (kinds.OnError(), "enospc", "enospc", "enospc"),
+    (kinds.Only(kinds.Bit(), (False,), "no"), "off", False, "off"),
+    (kinds.Only(kinds.Str(), (None, "bh"), "no"), "", None, "None"),
     (kinds.Hex32(), "16", 16, "0x10"),
     (kinds.Size(), "4K", 4096, "4K"),
     (kinds.Size(), "1.5M", 3 << 19, "1536K"),
@@ -66,6 +74,16 @@ REFUSED = [
     (UINT8, "-1", "out of range"),
     (UINT8, "ten", "expected a whole number"),
     (UINT8, True, "expected a whole number"),
+    (UINT8, "09", "expected a whole number"),
+    (UINT8, "1_0", "expected a whole number"),
+    (kinds.Integer("uint8", 0, 9, unset=255), "10", "out of range"),
+    (kinds.Size(), "1.5", "bytes, or a number with suffix"),
+    (kinds.Size(), "0x10K", "bytes, or a number with suffix"),
+    (kinds.BlockSize(), "1000", "a power of two from 512 to 2M"),
+    (kinds.BlockSize(), "4M", "a power of two from 512 to 2M"),
+    (kinds.OnError(), "retry", "report, ignore, enospc, stop, auto"),
+    (kinds.Only(kinds.Bit(), (False,), "it is not there"), "on", "cannot be set: it is not there"),
+    (kinds.Only(kinds.Bit(), (False,), "it is not there"), "x", "on or off"),
     (UINT8, 1.0, "expected a whole number"),
     (kinds.Hex32(), "0x100000000", "out of range"),
     (kinds.Size(), "lots", "bytes, or a number with suffix"),
@@ -114,3 +132,48 @@ def test_reference_of_a_back_end_object_prints_its_name() -> None:
         name = "root"
 
     assert kinds.BackendRef("drive").format(Disk()) == "root"
+
+
+SHOWN = [
+    (kinds.Bool(), True, "true", True),
+    (UINT8, 16, "16 (0x10)", 16),
+    (INT32, -1, "-1 (0xffffffffffffffff)", -1),
+    (kinds.Size(), 0, "0 (0 B)", 0),
+    (kinds.Size(), 4294967295, "4294967295 (4 GiB)", 4294967295),
+    (kinds.Size(), 262144, "262144 (256 KiB)", 262144),
+    (kinds.Str(), None, '""', ""),
+    (kinds.Str(), "x", '"x"', "x"),
+    (kinds.OnOffAuto(), "auto", '"auto"', "auto"),
+    (kinds.MacAddr(), bytes(6), '"00:00:00:00:00:00"', "00:00:00:00:00:00"),
+    (kinds.PciDevfn(), -1, "<unset>", -1),
+    (kinds.PciDevfn(), 0x21, "04.1", 0x21),
+    (kinds.Only(kinds.Bit(), (False,), "no"), False, "false", False),
+    (kinds.Only(kinds.Str(), (None,), "no"), None, '""', ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "shown", "json"), SHOWN)
+def test_value_is_shown_in_the_tree_and_in_json_as_qemu_does(kind: Kind, value: Any, shown: str, json: Any) -> None:
+    assert kind.show(value) == shown
+    assert kind.to_json(value) == json
+
+
+@pytest.mark.parametrize(
+    ("kind", "given_value", "message"),
+    [
+        (kinds.Bool(), "on", "Invalid parameter type for 'x', expected: boolean"),
+        (UINT8, True, "Invalid parameter type for 'x', expected: integer"),
+        (UINT8, "1", "Invalid parameter type for 'x', expected: integer"),
+        (kinds.Str(), 1, "Invalid parameter type for 'x', expected: string"),
+        (kinds.PciDevfn(), 1.5, "Invalid parameter type for 'x', expected int or str"),
+        (kinds.PciDevfn(), 256, "expects a value between -1 and 255"),
+    ],
+)
+def test_json_of_another_type_is_refused_in_qemus_words(kind: Kind, given_value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind.from_json("x", given_value)
+
+
+def test_place_in_json_is_text_or_a_number() -> None:
+    kind = kinds.PciDevfn()
+    assert kind.parse(kind.from_json("addr", "4.1")) == kind.parse(kind.from_json("addr", 0x21)) == 0x21
