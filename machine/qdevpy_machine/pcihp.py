@@ -38,6 +38,7 @@ GPE_BASE, GPE_SIZE = layout.GPE0, 4
 GPE_HOTPLUG = 1 << 1
 #: buses that BNUM can name
 MAX_BUSES = 256
+NS_PER_MS = 1_000_000
 
 
 class GeneralPurposeEvents:
@@ -173,7 +174,8 @@ class PCIHotplug:
         if not device.machine.has_guest:
             remove(device)
             return
-        device.leaving = True
+        # a guest that boots clears the event, so who asks again is heard, but not before time began (pending_deleted_expires_ms)
+        device.leaving = device.machine.clock.now_ns() < NS_PER_MS
         slots, bit = self._place(device)
         slots.down |= bit
         self._raise_event()

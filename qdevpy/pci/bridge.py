@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
+from qdevpy.errors import RealizeError
 from qdevpy.pci import config
 from qdevpy.pci.bus import PCIBus
 from qdevpy.pci.device import PCIDevice
@@ -41,6 +42,7 @@ class PCIBridge(PCIDevice):
     """
 
     type_name: ClassVar[str] = "base-pci-bridge"
+    abstract: ClassVar[bool] = True
     class_code: ClassVar[int] = 0x060400
     offers_bus: ClassVar[str | None] = PCIBus.bus_type
     bus_has_device_id: ClassVar[bool] = True
@@ -116,13 +118,22 @@ class PCIBridgeDevice(PCIBridge):
     vendor_id: ClassVar[int] = 0x1B36
     device_id: ClassVar[int] = 0x0001
 
-    chassis_nr: int = prop.uint8(0, name="chassis_nr", help="number of the chassis, for the slot numbering capability")
+    chassis_nr: int = prop.uint8(0, name="chassis_nr", help="number of the chassis, from 1, for the slot numbering capability")
     msi: str = prop.only(kinds.OnOffAuto(), "auto", why=NO_MSI, help="message signalled interrupts")
     shpc: bool = prop.only(kinds.Bit(), False, why=NO_SHPC, help="standard hotplug controller")
     bus_reserve: int = prop.only(kinds.Integer("uint32", 0, 0xFFFF_FFFF), 0xFFFF_FFFF, why=NO_RESERVE, help="bus numbers kept")
 
     def do_realize(self) -> None:
-        """As :meth:`PCIBridge.do_realize`, with the slot numbering capability (13.2.6)."""
+        """As :meth:`PCIBridge.do_realize`, with the slot numbering capability (13.2.6).
+
+        :raises RealizeError: it has no chassis
+        """
+        if not self.chassis_nr:
+            raise RealizeError(
+                "Bridge chassis not specified. Each bridge is required to be assigned a unique chassis id > 0; "
+                "set property 'chassis_nr'",
+                device=self.label,
+            )
         super().do_realize()
         at = self.config.add_capability(CAP_SLOT_NUMBERING, 4)
         self.config.set(at + 2, 0, 1)

@@ -54,7 +54,9 @@ class PCIBus(Bus):
         taken = self._functions.get(devfn)
         if taken is not None:
             raise RealizeError(
-                f"addr {place(devfn)}: in use by {taken.label}; leave addr out, or choose another slot", device=device.label
+                f"PCI: slot {devfn >> 3} function {devfn & 7} not available for {device.type_name}, in use by "
+                f"{taken.type_name},id={taken.id or '(null)'}; leave addr {place(devfn)} out, or choose another slot",
+                device=device.label,
             )
         self._check_functions(device, devfn)
         device.devfn = device.addr = devfn
@@ -64,6 +66,12 @@ class PCIBus(Bus):
         """A guest looks for functions 1 to 7 only where function 0 says that there are several (PCI 3.0, 6.2.1)."""
         slot = devfn & ~7
         first = device if devfn == slot else self._functions.get(slot)
+        if device.hotplugged and first is not None and first is not device:
+            raise RealizeError(
+                f"PCI: slot {slot >> 3} function 0 already occupied by {first.type_name}, new func {device.type_name} cannot be "
+                "exposed to guest; add function 0 last, for that is when the guest looks at the slot",
+                device=device.label,
+            )
         several = devfn != slot or any(at & ~7 == slot and at != slot for at in self._functions)
         if several and first is not None and not first.multifunction:
             raise RealizeError(

@@ -58,6 +58,7 @@ class PCIDevice(Device):
     """
 
     type_name: ClassVar[str] = "pci-device"
+    abstract: ClassVar[bool] = True
     bus_type: ClassVar[str | None] = "PCI"
     vendor_id: ClassVar[int] = 0
     device_id: ClassVar[int] = 0

@@ -119,7 +119,7 @@ def add_backend(machine: Machine, registry: Registry, section: str, entry: Backe
 def add_device(machine: Machine, registry: Registry, entry: DeviceDefinition, *, hotplugged: bool = False) -> Device:
     """Create one entry of ``devices:``, set its properties in the order of precedence, and plug it.
 
-    :param hotplugged: the machine is there already, so the bus must be one that devices may join
+    :param hotplugged: the machine is there already; the bus is one that devices may join
     """
     with located(entry.position):
         kind = registry.device_type(entry.type)
@@ -147,8 +147,6 @@ def add_device(machine: Machine, registry: Registry, entry: DeviceDefinition, *,
                         f"bus '{bus.given}' not found; buses of type {device.bus_type}: {names}", device=device.label
                     )
         target = target or machine.find_bus(device.bus_type or "System")
-        if hotplugged and target is not None and target.hotplug is None:
-            raise RealizeError(f"Bus '{target.name}' does not support hotplugging", device=device.label)
         try:
             machine.plug(device, target)
         except QdevpyError:

@@ -4,7 +4,7 @@
 import pytest
 
 from qdevpy.definition.load import load_definition
-from qdevpy.errors import HotplugError, RealizeError
+from qdevpy.errors import HotplugError
 from qdevpy.pci import config
 from qdevpy.pci.bridge import CONTROL, MEMORY_BASE, SECONDARY, SUBORDINATE
 from qdevpy.plugin.manager import load_plugins
@@ -19,7 +19,7 @@ memory: 16M
 netdevs: {lan: {type: "null"}}
 devices:
   - pci-bridge: {id: br0, addr: 5, chassis_nr: 1}
-  - pci-bridge: {id: br1, bus: br0, addr: 1}
+  - pci-bridge: {id: br1, bus: br0, addr: 1, chassis_nr: 2}
   - virtio-net-pci: {id: nic0, bus: br1, addr: 3, netdev: lan}
   - virtio-serial-pci: {id: vser0, bus: br0}
 """
@@ -111,12 +111,12 @@ def test_bridge_that_was_there_at_boot_stays(machine):
 
 
 def test_bus_of_a_bridge_that_came_later_takes_no_device(machine):
-    device_add(machine, {"driver": "pci-bridge", "id": "br2"})
-    with pytest.raises(RealizeError, match="Bus 'br2' does not support hotplugging"):
+    device_add(machine, {"driver": "pci-bridge", "id": "br2", "chassis_nr": 3})
+    with pytest.raises(HotplugError, match="Bus 'br2' does not support hotplugging"):
         device_add(machine, {"driver": "virtio-serial-pci", "bus": "br2"})
 
 
 def test_bridge_that_came_later_goes_with_all_behind(machine):
-    device_add(machine, {"driver": "pci-bridge", "id": "br2"})
+    device_add(machine, {"driver": "pci-bridge", "id": "br2", "chassis_nr": 3})
     device_del(machine, "br2")
     assert machine.find_bus("br2") is None

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices that come and go, without a guest."""
 
+import re
+
 import pytest
 
 from qdevpy.definition.model import MachineDefinition
@@ -48,7 +50,12 @@ def test_id_of_a_deleted_device_is_free(machine):
         ({}, "Parameter 'driver' is missing"),
         ({"driver": "virtio-blk-pcj"}, "'virtio-blk-pcj' is not a valid device model name"),
         ({"driver": "virtserialport", "id": "vser0"}, "Duplicate device ID 'vser0'"),
-        ({"driver": "virtserialport", "bus": "nope.0"}, "bus 'nope.0' not found"),
+        ({"driver": "virtserialport", "bus": "nope.0"}, "Bus 'nope.0' not found; buses of type virtio-serial-bus: vser0.0"),
+        ({"driver": "virtserialport", "bus": "pci.0"}, "Device 'virtserialport' can't go on PCI bus"),
+        ({"driver": "virtserialport", "id": "1st"}, "Parameter 'id' expects an identifier"),
+        ({"driver": "i440FX"}, "Parameter 'driver' expects a pluggable device type"),
+        ({"driver": "pci-device"}, "Parameter 'driver' expects a non-abstract device type"),
+        ({"driver": "virtio-net-pci", "addr": "1.1"}, "slot 1 function 0 already occupied by PIIX3, new func virtio-net-pci"),
         ({"driver": "isa-debugcon"}, "Bus 'isa.0' does not support hotplugging"),
         ({"driver": "virtserialport", "nr": {}}, "Invalid parameter type for 'nr'"),
     ],
@@ -69,6 +76,47 @@ def test_part_of_the_board_cannot_be_deleted(machine):
     chip = next(device for device in machine.devices() if device.type_name == "PIIX3")
     with pytest.raises(HotplugError, match="does not support hotplugging"):
         device_del(machine, chip.qom_path)
+
+
+def test_port_needs_a_bus():
+    missing = pytest.raises(HotplugError, match="No 'virtio-serial-bus' bus found for device 'virtserialport'")
+    with build_machine(MachineDefinition(machine="pc", accel="none"), load_plugins()) as machine, machine.lock, missing:
+        device_add(machine, {"driver": "virtserialport"})
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/machine", "/machine is not a hotpluggable device"),
+        ("/machine/i440fx/pci.0/child[0]", "Device 'i440FX' does not support hotplugging"),
+        ("vser0/virtio-backend", "Bus 'virtio-bus' does not support hotplugging"),
+    ],
+)
+def test_what_is_no_users_device_cannot_be_deleted(machine, path, message):
+    with pytest.raises(HotplugError, match=re.escape(message)):
+        device_del(machine, path)
+
+
+def test_parts_are_told_of_first_and_newest_first(machine, events):
+    device_add(machine, {"driver": "virtconsole", "id": "con0"})
+    device_add(machine, {"driver": "virtserialport"})
+    device_del(machine, "vser0")
+    assert [tuple(event) for event in events] == [
+        (None, "/machine/peripheral-anon/device[0]"),
+        ("con0", "/machine/peripheral/con0"),
+        (None, "/machine/peripheral/vser0/virtio-backend"),
+        ("vser0", "/machine/peripheral/vser0"),
+    ]
+
+
+def test_device_whose_reset_fails_leaves_nothing_behind(machine, monkeypatch):
+    from qdevpy_virtio_console.port import SerialPort
+
+    before = list(machine.devices())
+    monkeypatch.setattr(SerialPort, "do_reset", lambda port: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        device_add(machine, {"driver": "virtserialport", "id": "port0"})
+    assert list(machine.devices()) == before
 
 
 def slots(machine, register):
@@ -95,10 +143,22 @@ def test_device_stays_until_the_guest_ejects_it(running, events):
     assert running.find_device("nic0") is not None
     running.space.write("pio", 0xAE08, 1 << 6, 4)
     assert slots(running, 4) == 0
-    assert [tuple(event) for event in events] == [("nic0", "/machine/peripheral/nic0")]
+    assert [tuple(event) for event in events] == [
+        (None, "/machine/peripheral/nic0/virtio-backend"),
+        ("nic0", "/machine/peripheral/nic0"),
+    ]
 
 
-def test_device_that_was_asked_to_go_is_not_asked_again(running):
+def test_guest_that_may_have_missed_the_question_is_asked_again(running, monkeypatch):
+    monkeypatch.setattr(running.clock, "now_ns", lambda: 5_000_000)
+    device_del(running, "nic0")
+    running.space.write("pio", 0xAFE0, 2, 2)
+    device_del(running, "nic0")
+    assert running.space.read("pio", 0xAFE0, 2) == 2
+    assert slots(running, 4) == 1 << 6
+
+
+def test_device_that_was_asked_to_go_before_time_began_is_not_asked_again(running):
     device_del(running, "nic0")
     with pytest.raises(HotplugError, match="already in the process of unplug"):
         device_del(running, "nic0")
@@ -107,7 +167,7 @@ def test_device_that_was_asked_to_go_is_not_asked_again(running):
 def test_reset_takes_out_what_was_asked_to_go(running, events):
     device_del(running, "nic0")
     running.reset()
-    assert [event.device for event in events] == ["nic0"]
+    assert [event.device for event in events] == [None, "nic0"]
 
 
 def test_guest_cannot_eject_the_board(running):
