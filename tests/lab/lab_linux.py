@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab_archive import File, initramfs
@@ -118,10 +119,10 @@ poweroff -f
 """
 
 
-def make_initramfs(kernel: Kernel, init: str = INITRAMFS_INIT) -> bytes:
+def make_initramfs(kernel: Kernel, init: str = INITRAMFS_INIT, modules: Sequence[str] = GUEST_MODULES) -> bytes:
     """The initramfs for KERNEL, with INIT for its first program."""
     files = {"init": File(init.encode(), 0o755), "bin/busybox": File(BUSYBOX.read_bytes(), 0o755)}
-    return initramfs(files | kernel.modules(GUEST_MODULES))
+    return initramfs(files | kernel.modules(modules))
 
 
 def make_root_image(image: Path, payload: bytes) -> None:

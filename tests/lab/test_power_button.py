@@ -9,7 +9,6 @@ import lab_linux
 import lab_power
 import pytest
 from conftest import SECONDS_IN_LAB
-from lab_archive import initramfs
 from lab_kernel import GUEST_MODULES
 
 UUID = "00112233-4455-6677-8899-aabbccddeeff"
@@ -18,12 +17,8 @@ UUID = "00112233-4455-6677-8899-aabbccddeeff"
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_stock_kernel_reads_smbios_and_hears_the_power_button(tmp_path, stock_kernel, run_where_kvm_is_complete):
-    files = {
-        "init": lab_linux.File(lab_power.INIT.encode(), 0o755),
-        "bin/busybox": lab_linux.File(lab_linux.BUSYBOX.read_bytes(), 0o755),
-    }
     initrd = tmp_path / "initrd.gz"
-    initrd.write_bytes(initramfs(files | stock_kernel.modules((*GUEST_MODULES, "button"))))
+    initrd.write_bytes(lab_linux.make_initramfs(stock_kernel, lab_power.INIT, (*GUEST_MODULES, "button")))
     wanted = {"kernel": str(stock_kernel.image), "initrd": str(initrd), "uuid": UUID, "timeout": SECONDS_IN_LAB}
     (tmp_path / "power.json").write_text(json.dumps(wanted))
 

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that says ``hot: ...`` on its console, in a machine that is told over QMP what to do; runs next to the machine."""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Client:
+    """Just enough of QMP: one command at a time, events kept."""
+
+    def __init__(self, path: str) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.socket = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                self.socket.connect(path)
+                break
+            except OSError:
+                time.sleep(0.05)
+        self.stream = self.socket.makefile("rw")
+        self._read()  # the greeting
+        self.execute("qmp_capabilities")
+
+    def _read(self) -> dict[str, Any]:
+        line = self.stream.readline()
+        if not line:
+            raise EOFError("the machine hung up")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def execute(self, command: str, **arguments: Any) -> Any:
+        """The answer."""
+        self.stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self.stream.flush()
+        while "event" in (message := self._read()):
+            self.events.append(message)
+        if "error" in message:
+            raise RuntimeError(f"{command} {arguments}: {message['error']}")
+        return message["return"]
+
+    def wait_deleted(self, device: str) -> None:
+        """Until DEVICE_DELETED of DEVICE."""
+        while True:
+            for event in self.events:
+                if event["event"] == "DEVICE_DELETED" and event["data"].get("device") == device:
+                    self.events.remove(event)
+                    return
+            self.events.append(self._read())
+
+
+class Console:
+    """What the machine prints, a line at a time, kept in a file."""
+
+    def __init__(self, machine: subprocess.Popen[bytes], path: Path, timeout: float) -> None:
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        self.deadline = time.monotonic() + timeout
+        threading.Thread(target=self._copy, args=(machine, path), daemon=True).start()
+
+    def _copy(self, machine: subprocess.Popen[bytes], path: Path) -> None:
+        assert machine.stdout is not None
+        with path.open("wb") as kept:
+            for line in machine.stdout:
+                kept.write(line)
+                kept.flush()
+                self.lines.put(line.decode(errors="replace").strip())
+        self.lines.put(None)
+
+    def wait(self, wanted: str) -> None:
+        """Until the guest says ``hot: WANTED``."""
+        while True:
+            line = self.lines.get(timeout=max(0.1, self.deadline - time.monotonic()))
+            if line is None or "hot: FAILED" in line:
+                raise RuntimeError(f"waiting for 'hot: {wanted}': {line or 'the machine ended'}")
+            if line.endswith(f"hot: {wanted}"):
+                return
+
+
+def definition(wanted: dict[str, Any], work: str, more: str = "") -> str:
+    """A machine with console and QMP.
+
+    :param more: of the definition
+    """
+    return (
+        f"machine: pc\nmemory: 256M\n{more}"
+        f"boot: {{kernel: {wanted['kernel']}, initrd: {wanted['initrd']}, cmdline: console=hvc0}}\n"
+        "chardevs:\n  term: {type: stdio}\n"
+        f"  qmp: {{type: socket, path: {work}/qmp, server: on, wait: off}}\n"
+        "monitors: [{chardev: qmp}]\n"
+        "devices:\n  - virtio-serial-pci: {id: vser0}\n  - virtconsole: {bus: vser0.0, chardev: term}\n"
+    )
+
+
+def converse(
+    folder: Path, wanted: dict[str, Any], conversation: Callable[[Client, Console, str], dict[str, Any]], more: str = ""
+) -> None:
+    """Run the machine and the conversation with it; ``result.json`` says how both ended, ``console`` what was printed.
+
+    :param conversation: given a client, the console and a folder; returns what goes into the result
+    """
+    result: dict[str, Any] = {"failure": None, "status": None}
+    with tempfile.TemporaryDirectory() as work:
+        file = Path(work) / "machine.yaml"
+        file.write_text(definition(wanted, work, more))
+        words = [sys.executable, "-m", "qdevpy", "boot", str(file), "--no-reboot"]
+        machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            console = Console(machine, folder / "console", wanted["timeout"])
+            result |= conversation(Client(f"{work}/qmp"), console, work)
+            result["status"] = machine.wait(60)
+        except Exception as error:  # told by the test, with the console
+            result["failure"] = f"{type(error).__name__}: {error}"
+            machine.kill()
+            machine.wait()
+    (folder / "result.json").write_text(json.dumps(result))
