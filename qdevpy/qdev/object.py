@@ -56,7 +56,10 @@ class Object:
         """Set an attribute; a property of a realized device refuses (QEMU: qdev_prop_set_after_realize)."""
         if name in self._guarded and self.is_realized:
             shown = next(p.name for p in properties_of(type(self)).values() if p.attribute == name)
-            raise PropertyError(f"property '{shown}' cannot be set after the device is realized", device=self.label, name=shown)
+            whose = f"device '{self.id}'" if self.id else "anonymous device"
+            raise PropertyError(
+                f"Attempt to set property '{shown}' on {whose} (type '{self.type_name}') after it was realized", name=shown
+            )
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:

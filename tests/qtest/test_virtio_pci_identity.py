@@ -146,7 +146,7 @@ def test_properties_of_device_and_transport_are_set_alike():
 
 
 def test_property_is_fixed_after_realize():
-    with plugged(PCIDriver) as driver, pytest.raises(PropertyError, match="after the device is realized"):
+    with plugged(PCIDriver) as driver, pytest.raises(PropertyError, match="after it was realized"):
         driver.proxy.set_property("ioeventfd", "off")
 
 

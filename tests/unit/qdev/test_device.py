@@ -121,9 +121,9 @@ def test_property_of_a_realized_device_cannot_be_set(shelf: Bus) -> None:
     lamp = Lamp()
     shelf.plug(lamp)
 
-    with pytest.raises(PropertyError, match="cannot be set after the device is realized"):
+    with pytest.raises(PropertyError, match="after it was realized"):
         lamp.set_property("watts", "1")
-    with pytest.raises(PropertyError, match="property 'text' cannot be set"):
+    with pytest.raises(PropertyError, match="property 'text' on anonymous device"):
         lamp.label_text = "x"
     assert lamp.watts == 40
 
