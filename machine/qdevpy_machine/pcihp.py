@@ -6,7 +6,7 @@ port      name        what it is
 ========  ==========  ===================================================================================
 0xAE00    PCIU        slots with a new device, a bit each; reading clears it
 0xAE04    PCID        slots whose device is to go
-0xAE08    B0EJ        written: eject these slots
+0xAE08    B0EJ        written: eject the first of these slots
 0xAE0C    RMV         slots that may be ejected
 0xAE10    BNUM        which bus the others mean (BSEL)
 0xAE14    PIDX        (acpi-index: none)
@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from qdevpy.qdev.device import Device
 
 BASE, SIZE = layout.PCI_HOTPLUG, 0x18
-UP, DOWN, EJECT, REMOVABLE, BUS_NUMBER, INDEX = 0x00, 0x04, 0x08, 0x0C, 0x10, 0x14
+EJECT, BUS_NUMBER = 0x08, 0x10
 GPE_BASE, GPE_SIZE = layout.GPE0, 4
 GPE_HOTPLUG = 1 << 1
 #: buses that BNUM can name
 MAX_BUSES = 256
 NS_PER_MS = 1_000_000
+#: bytes of every access
+ACCESS = 4
+ALL_SLOTS = 0xFFFF_FFFF
 
 
 class GeneralPurposeEvents:
@@ -107,7 +110,7 @@ class _Slots:
         for child in self.functions():
             if not may_go(child):
                 stay |= 1 << (child.devfn >> 3)
-        return ~stay & 0xFFFF_FFFF
+        return ~stay & ALL_SLOTS
 
 
 class PCIHotplug:
@@ -188,30 +191,33 @@ class PCIHotplug:
     # -- registers
 
     def read(self, offset: int, size: int) -> int:
-        """Any register; 32 bits at once, as the DSDT reads them."""
-        if offset == BUS_NUMBER:
-            return self._selected
-        if self._selected >= len(self._buses):
+        """Any register, 32 bits at once; others read as 0, as does everything while no bus can have that number."""
+        if size != ACCESS or self._selected >= MAX_BUSES:
             return 0
-        slots = self._buses[self._selected]
+        slots = self._buses[self._selected] if self._selected < len(self._buses) else None
         match offset:
-            case 0:
+            case 0x00 if slots is not None:
                 up, slots.up = slots.up, 0
                 return up
-            case 4:
+            case 0x04 if slots is not None:
                 return slots.down
-            case 12:
-                return slots.removable
+            case 0x0C:
+                return slots.removable if slots is not None else ALL_SLOTS
+            case 0x10:
+                return self._selected
             case _:
                 return 0  # EJECT: no feature beyond the base set; INDEX: none
 
     def write(self, offset: int, value: int, size: int) -> None:
-        """Eject, or choose a bus."""
+        """Eject the first of these slots, or choose a bus."""
+        if size != ACCESS:
+            return
         if offset == BUS_NUMBER:
-            self._selected = min(value, MAX_BUSES)
-        elif offset == EJECT and self._selected < len(self._buses):
+            self._selected = value
+        elif offset == EJECT and value and self._selected < len(self._buses):
+            slot = value & -value
             slots = self._buses[self._selected]
-            slots.up &= ~value
-            slots.down &= ~value
-            for device in slots.devices(value):
+            slots.up &= ~slot
+            slots.down &= ~slot
+            for device in slots.devices(slot):
                 remove(device)

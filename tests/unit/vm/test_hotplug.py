@@ -178,9 +178,39 @@ def test_guest_cannot_eject_the_board(running):
 
 def test_bus_that_is_not_there_reads_as_nothing(running):
     running.space.write("pio", 0xAE10, 0xFFFFFFFF, 4)
-    assert [slots(running, register) for register in (0, 4, 8, 12)] == [0, 0, 0, 0]
+    assert [slots(running, register) for register in (0, 4, 8, 12, 16)] == [0, 0, 0, 0, 0]
     running.space.write("pio", 0xAE08, 1 << 6, 4)
     assert running.find_device("nic0") is not None
+
+
+def test_accesses_that_are_no_double_words_do_nothing(running):
+    device_del(running, "nic0")
+    for port in range(0xAE00, 0xAE17):
+        for size in (1, 2):
+            assert running.space.read("pio", port, size) == 0
+            running.space.write("pio", port, 0xFF, size)
+    for port in (0xAE01, 0xAE02, 0xAE07, 0xAE09, 0xAE0B):
+        assert running.space.read("pio", port, 4) == 0
+        running.space.write("pio", port, 0xFFFFFFFF, 4)
+    assert (slots(running, 0), slots(running, 4)) == (1 << 6, 1 << 6)
+
+
+def test_one_slot_is_ejected_at_a_time(running):
+    device_add(running, {"driver": "virtio-serial-pci", "id": "vser1", "addr": "7"})
+    running.space.write("pio", 0xAE08, 0xFFFFFFC0, 4)
+    assert running.find_device("nic0") is None
+    assert running.find_device("vser1") is not None
+
+
+def test_gpe_block_is_read_and_written_in_bytes_and_words(running):
+    space = running.space
+    space.write("pio", 0xAFE2, 0xFFFF, 2)
+    assert [space.read("pio", 0xAFE0 + at, 1) for at in range(4)] == [2, 0, 0xFF, 0xFF]
+    space.write("pio", 0xAFE1, 0xFF, 1)
+    space.write("pio", 0xAFE3, 0, 1)
+    assert space.read("pio", 0xAFE0, 4) == 0x00FF_0002
+    space.write("pio", 0xAFE0, 0x0000_FFFF, 4)
+    assert space.read("pio", 0xAFE0, 4) == 0
 
 
 def test_sci_is_up_while_an_enabled_event_is_pending(running):
