@@ -139,6 +139,9 @@ class CpuAccelerator(Accelerator):
         """The physical address of one of a vCPU's, by its page tables; None: not mapped. vCPUs are paused."""
         return address
 
+    def hold_current(self) -> None:
+        """From a vCPU's exit: that vCPU runs no further instruction until the next :meth:`resume`. Elsewhere nothing."""
+
     @abstractmethod
     def resume(self) -> None:
         """Let the vCPUs run."""

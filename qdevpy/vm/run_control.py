@@ -155,6 +155,7 @@ class RunControl:
             self.state = RunState.SHUTDOWN
         elif self._finishing and cause in FINAL:
             self.hurried = True
+        self._hold_vcpu()
         self.loop.wake()
 
     def request_crash(self, message: str) -> None:
@@ -174,7 +175,13 @@ class RunControl:
             self.request_shutdown(f"{reason} (no reboot wanted)", cause=cause)
             return
         self._reset = Request(reason, cause)
+        self._hold_vcpu()
         self.loop.wake()
+
+    def _hold_vcpu(self) -> None:
+        """A vCPU that asked for a reset or an end by writing a register goes no further."""
+        if isinstance(self.accel, CpuAccelerator):
+            self.accel.hold_current()
 
     def request_stop(self, state: RunState = RunState.PAUSED, done: Callable[[], None] | None = None) -> None:
         """Have vCPUs and devices stand still, if they run.

@@ -256,6 +256,19 @@ def test_registers_and_translation_of_a_paused_vcpu_are_read(guest: Guest) -> No
     assert guest.accel.translate(0, 1 << 40) is None
 
 
+def test_vcpu_that_asked_to_be_held_runs_no_further_instruction_until_resume(guest: Guest) -> None:
+    after = Recorder()
+    guest.space.map("pio", 0x501, 1, lambda offset, size: 0, lambda offset, value, size: guest.accel.hold_current())
+    guest.space.map("pio", 0x502, 1, after.read, after.write)
+    guest.run(out_dx_al(0x501, 1) + out_dx_al(0x502, 2) + HALT, REAL)
+
+    guest.wait(lambda: guest.accel._held == {0} and guest.accel._parked == {0})
+    assert after.writes == []
+    guest.accel.pause()
+    guest.accel.resume()
+    guest.wait(lambda: after.writes == [(0, 2, 1)])
+
+
 def test_long_mode_boot_state_runs_64_bit_code(guest: Guest) -> None:
     guest.memory.write(PAGES, struct.pack("<Q", PAGES + 0x1003))
     guest.memory.write(PAGES + 0x1000, struct.pack("<Q", PAGES + 0x2003))

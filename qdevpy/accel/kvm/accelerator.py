@@ -92,6 +92,7 @@ class KVMAccelerator(CpuAccelerator):
         self._closing = False
         self._parked: set[int] = set()
         self._stopped: set[int] = set()  # stopped by themselves, until reset
+        self._held: set[int] = set()  # to stand still after the exit they are in, until resume
 
     # -- the VM
 
@@ -307,7 +308,7 @@ class KVMAccelerator(CpuAccelerator):
         with self._condition:
             self._parked.add(vcpu.index)
             self._condition.notify_all()
-            while not self._closing and (not self._running or vcpu.index in self._stopped):
+            while not self._closing and (not self._running or vcpu.index in self._stopped | self._held):
                 self._condition.wait()
             self._parked.discard(vcpu.index)
             return not self._closing
@@ -317,7 +318,17 @@ class KVMAccelerator(CpuAccelerator):
         self._put_clock_back()
         with self._condition:
             self._running = True
+            self._held.clear()
             self._condition.notify_all()
+
+    def hold_current(self) -> None:
+        """As QEMU's cpu_stop_current: who asked for a reset does not see the next instruction."""
+        current = threading.current_thread()
+        for vcpu, thread in zip(self.vcpus, self._threads, strict=False):
+            if thread is current:
+                with self._condition:
+                    self._held.add(vcpu.index)
+                vcpu.kick()
 
     def pause(self) -> None:
         """Return once all vCPUs are parked. WITHOUT the VM lock: a vCPU may be waiting for it. Not on a vCPU's thread."""
