@@ -66,8 +66,9 @@ def drive(machine, name):
         "mmio": Allocator(0xE000_0000, 1 << 32),
     }
     near = SimpleNamespace(
-        pci=machine.find_bus("pci.0"), lock=machine.lock, space=machine.space, memory=machine.memory, wait_for=wait_for, **places
+        pci=machine.find_bus("pci.0"), lock=machine.lock, space=machine.space, memory=machine.memory, wait_for=wait_for
     )
+    vars(near).update({name: Allocator(*place) for name, place in places.items()})
     driver = ModernDriver(near, machine.find_device(name))
     driver.start()
     return driver
