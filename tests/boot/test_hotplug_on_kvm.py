@@ -68,7 +68,7 @@ def drive(machine, name):
     near = SimpleNamespace(
         pci=machine.find_bus("pci.0"), lock=machine.lock, space=machine.space, memory=machine.memory, wait_for=wait_for
     )
-    vars(near).update({name: Allocator(*place) for name, place in places.items()})
+    vars(near).update(places)
     driver = ModernDriver(near, machine.find_device(name))
     driver.start()
     return driver
