@@ -30,6 +30,13 @@ PACKAGES = {
     "iproute2": "taps and network namespaces",
     "liburing-dev": "aio=io_uring",
     "acpica-tools": "reading our ACPI tables back",
+    "dpkg-dev": "QEMU's own tests",
+    "pkg-config": "QEMU's own tests",
+    "meson": "QEMU's own tests",
+    "ninja-build": "QEMU's own tests",
+    "libglib2.0-dev": "QEMU's own tests",
+    "libpixman-1-dev": "QEMU's own tests",
+    "libfdt-dev": "QEMU's own tests",
 }
 #: where Python is Debian's own
 PYTHON_PACKAGES = {"python3-dev": "the C core", "python3-venv": "the environment of the tests"}

@@ -32,6 +32,7 @@ STAGES: dict[str, list[list[str]]] = {
     "coverage": [[*PYTHON, "coverage", "combine", "-q"], [*PYTHON, "coverage", "report", "--skip-covered", "--fail-under=90"]],
     "packaging": [[*PYTHON, "pytest", "-q", "tests/packaging"]],
     "bench": [[*PYTHON, "pytest", "-q", "tests/bench"]],
+    "qemu": [[*PYTHON, "pytest", "-v", "tests/qemu"]],
     "lab": [[*PYTHON, "pytest", "-v", "tests/lab"]],
 }
 
