@@ -16,7 +16,6 @@ from pathlib import Path
 
 #: release of Debian, and QEMU's version in it: what the tests expect
 RELEASE, VERSION = "bookworm", "7.2"
-MIRROR = "http://deb.debian.org/debian"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 CONFIGURE = (
@@ -117,13 +116,18 @@ def _source(work: Path) -> Path:
 
 
 def _mirror() -> str:
-    """Where this machine gets the release from, else Debian's own name for the nearest mirror."""
-    try:
-        targets = _run("apt-get", "indextargets", "--format", "$(RELEASE) $(SITE)", "Created-By: Packages")
-    except SourceError:
-        return MIRROR
+    """Where this machine gets the release from.
+
+    :raises SourceError: it is of another release
+    """
+    targets = _run("apt-get", "indextargets", "--format", "$(RELEASE) $(SITE)", "Created-By: Packages")
     sites = [line.split()[1] for line in targets.splitlines() if line.split()[:1] == [RELEASE] and len(line.split()) == 2]
-    return next((site for site in sites if site.rstrip("/").endswith("/debian")), MIRROR)
+    found = sorted(sites, key=lambda site: not site.rstrip("/").endswith("/debian"))  # others may have packages for it, too
+    if not found:
+        raise SourceError(
+            f"QEMU's tests are built from the source package of Debian {RELEASE}, and apt gets no packages of it here"
+        )
+    return found[0]
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:

@@ -214,7 +214,7 @@ def test_backend_type_unknown_names_the_nearest() -> None:
 
 
 def test_backend_type_far_from_all_lists_them() -> None:
-    with pytest.raises(UnknownNameError, match="expected one of file, null, pty, ringbuf, socket, stdio"):
+    with pytest.raises(UnknownNameError, match="expected one of file, null, pipe, pty, ringbuf, socket, stdio, udp"):
         load_plugins([]).backend_type("chardevs", "qqqqqqqq")
 
 
