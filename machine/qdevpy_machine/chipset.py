@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from qdevpy_machine.shadow import ShadowRam
 
 NO_MIGRATION = "there is no migration from and to other versions"
-HOTPLUG = "ACPI is the one way of hot plug that there is"
 NO_SLEEP = "the machine cannot be suspended; it is 1 here and 0 in QEMU"
 
 CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
@@ -260,12 +259,10 @@ class PIIX4PM(PCIDevice):
     disable_s3: int = prop.only_integer("uint8", 1, name="disable_s3", why=NO_SLEEP, help="no suspend to memory")
     disable_s4: int = prop.only_integer("uint8", 1, name="disable_s4", why=NO_SLEEP, help="no suspend to disk")
     s4_val: int = prop.only_integer("uint8", 2, name="s4_val", why=NO_SLEEP, help="sleep type of suspend to disk")
-    bridge_hotplug: bool = prop.only(
-        kinds.Bool(), True, name="acpi-pci-hotplug-with-bridge-support", why=HOTPLUG, help="hot plug through ACPI below bridges"
+    bridge_hotplug: bool = prop.boolean(
+        True, name="acpi-pci-hotplug-with-bridge-support", help="devices come and go behind bridges that were there at boot"
     )
-    root_hotplug: bool = prop.only(
-        kinds.Bool(), True, name="acpi-root-pci-hotplug", why=HOTPLUG, help="hot plug through ACPI on the board's bus"
-    )
+    root_hotplug: bool = prop.boolean(True, name="acpi-root-pci-hotplug", help="devices come and go on the board's own bus")
     memory_hotplug: bool = prop.only(
         kinds.Bool(), False, name="memory-hotplug-support", why="memory is what it is at the start", help="memory comes and goes"
     )
@@ -284,7 +281,10 @@ class PIIX4PM(PCIDevice):
         self._fixed_event = self._sci = False
         self.events = GeneralPurposeEvents(self._update_sci)
         self.hotplug = PCIHotplug(lambda: self.events.raise_event(GPE_HOTPLUG))
-        self.hotplug.add_bus(self.bus)
+        if self.root_hotplug:
+            self.hotplug.add_bus(self.bus)
+        if self.bridge_hotplug:
+            self.bus.board_hotplug = self.hotplug
         for block, base, size in ((self.events, GPE_BASE, GPE_SIZE), (self.hotplug, HOTPLUG_BASE, HOTPLUG_SIZE)):
             self.cleanup.callback(machine.space.map("pio", base, size, block.read, block.write).unmap)
         self.registers = PMRegisters(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from qdevpy.accel.base import CpuAccelerator
+from qdevpy.errors import BootError
 from qdevpy_machine import acpi, firmware, layout, smbios
 from qdevpy_machine.chipset import HOST_BRIDGE, I440FX, PIIX4PM, POWER
 from qdevpy_machine.dsdt import SerialPort
@@ -35,7 +36,11 @@ def boot_directly(machine: Machine) -> BootState:
     rsdp = 0
     if getattr(machine.board, "acpi", "on") != "off":
         rsdp = layout.TABLES
-        machine.memory.write(layout.TABLES, acpi_tables(machine, layout.TABLES))
+        tables = acpi_tables(machine, layout.TABLES)
+        room = layout.SMBIOS - layout.TABLES
+        if len(tables) > room:
+            raise BootError(f"the ACPI tables have {len(tables)} bytes, of {room}: each bridge takes 2 KiB; use fewer bridges")
+        machine.memory.write(layout.TABLES, tables)
     smbios.place(machine, layout.SMBIOS)
     return load_kernel(machine.memory, machine.memory_size, machine.definition.boot, rsdp)
 

@@ -18,14 +18,14 @@ from qdevpy_machine import aml, layout
 
 
 class HotplugBus(NamedTuple):
-    """A bus that devices come to and go from.
+    """A bus that devices come to and go from, or on the way to such.
 
-    :ivar bsel: its number to the controller
+    :ivar bsel: its number to the controller; None: nothing comes or goes here
     :ivar slots: those that devices may come to
     :ivar bridges: slot of a bridge -> the bus behind it
     """
 
-    bsel: int
+    bsel: int | None
     slots: tuple[int, ...]
     bridges: Mapping[int, HotplugBus]
 
@@ -71,33 +71,35 @@ def bus(described: HotplugBus, path: str = ROOT) -> bytes:
 
     :param path: of that scope
     """
-    slots = [slot for slot in described.slots if slot not in described.bridges]
-    devices = (
-        aml.device(
-            slot_name(slot),
-            aml.name("_SUN", aml.integer(slot)),
-            aml.name("_ADR", aml.integer(slot << 16)),
-            aml.method("_EJ0", 1, aml.call("PCEJ", aml.integer(described.bsel), aml.integer(slot))),
-        )
-        for slot in slots
-    )
-    bridges = (
+    bridges = b"".join(
         aml.device(slot_name(slot), aml.name("_ADR", aml.integer(slot << 16)), bus(behind, f"{path}.{slot_name(slot)}"))
         for slot, behind in described.bridges.items()
     )
+    look_behind = b"".join(aml.call(f"{path}.{slot_name(slot)}.PCNT") for slot in described.bridges)
+    if described.bsel is None:
+        return bridges + aml.method("PCNT", 0, look_behind)
+    slots = [slot for slot in described.slots if slot not in described.bridges]
+    devices = b"".join(slot_device(described.bsel, slot) for slot in slots)
     told = (
         aml.if_(aml.bits_and(aml.argument(0), aml.integer(1 << slot)), aml.notify(slot_name(slot), aml.argument(1)))
         for slot in slots
     )
-    look = aml.method(
-        "PCNT",
-        0,
+    look = (
         aml.store(aml.integer(described.bsel), aml.name_string("BNUM")),
         aml.call("DVNT", aml.name_string("PCIU"), DEVICE_CHECK),
         aml.call("DVNT", aml.name_string("PCID"), EJECT_REQUEST),
-        *(aml.call(f"{path}.{slot_name(slot)}.PCNT") for slot in described.bridges),
     )
-    return b"".join((*devices, *bridges, aml.method("DVNT", 2, *told), look))
+    return devices + bridges + aml.method("DVNT", 2, *told) + aml.method("PCNT", 0, *look, look_behind)
+
+
+def slot_device(bsel: int, slot: int) -> bytes:
+    """A slot that devices come to and go from."""
+    return aml.device(
+        slot_name(slot),
+        aml.name("_SUN", aml.integer(slot)),
+        aml.name("_ADR", aml.integer(slot << 16)),
+        aml.method("_EJ0", 1, aml.call("PCEJ", aml.integer(bsel), aml.integer(slot))),
+    )
 
 
 def event() -> bytes:

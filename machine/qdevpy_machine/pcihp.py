@@ -141,14 +141,14 @@ class PCIHotplug:
         """BUS and those behind its bridges, for the DSDT."""
         from qdevpy.pci.bridge import bridges
 
-        slots = next(slots for slots in self._buses if slots.bus is bus)
-        free = tuple(slot for slot in range(32) if slots.removable >> slot & 1)
+        bsel = next((index for index, slots in enumerate(self._buses) if slots.bus is bus), None)
+        removable = self._buses[bsel].removable if bsel is not None else 0
         behind = {
             devfn >> 3: self.describe(found.secondary)
             for devfn, found in bridges(bus).items()
             if devfn & 7 == 0 and found.secondary.hotplug is self
         }
-        return HotplugBus(self._buses.index(slots), free, behind)
+        return HotplugBus(bsel, tuple(slot for slot in range(32) if removable >> slot & 1), behind)
 
     def reset(self) -> None:
         """Before the machine is reset: who was asked to go goes, for the guest that was asked is no more."""

@@ -9,7 +9,7 @@ that is programmed right. Interrupt pins turn by the slot (table 9-1).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import attrs
 
@@ -19,9 +19,6 @@ from qdevpy.pci.bus import PCIBus
 from qdevpy.pci.device import PCIDevice
 from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
-
-if TYPE_CHECKING:
-    from qdevpy.qdev.bus import HotplugHandler
 
 PRIMARY, SECONDARY, SUBORDINATE, LATENCY = 0x18, 0x19, 0x1A, 0x1B
 IO_BASE, MEMORY_BASE, PREFETCH_BASE = 0x1C, 0x20, 0x24
@@ -65,15 +62,11 @@ class PCIBridge(PCIDevice):
         self.secondary = PCIBus(self._bus_name(), self, lines=self.bus.lines)
         self.secondary.intx_router = self._route
         self.add_bus(self.secondary)
-        handler = self.bus.hotplug
-        if handler is not None and not self.hotplugged:  # the DSDT knows those that were there at boot
-            self._offer_hotplug(handler)
-
-    def _offer_hotplug(self, handler: HotplugHandler) -> None:
-        add, remove = getattr(handler, "add_bus", None), getattr(handler, "remove_bus", None)
-        if add is not None and remove is not None:
-            add(self.secondary)
-            self.cleanup.callback(remove, self.secondary)
+        board = self.bus.board_hotplug
+        if board is not None and not self.hotplugged:  # the DSDT knows those that were there at boot
+            board.add_bus(self.secondary)
+            self.cleanup.callback(board.remove_bus, self.secondary)
+            self.secondary.board_hotplug = board
 
     def _bus_name(self) -> str:
         if self.id:

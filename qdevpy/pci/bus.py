@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from qdevpy.errors import RealizeError
 from qdevpy.pci.device import PCIDevice
@@ -23,11 +23,22 @@ def place(devfn: int) -> str:
     return f"{devfn >> 3:02x}.{devfn & 7}"
 
 
+class BoardHotplug(Protocol):
+    """The board's hotplug controller, which buses behind bridges join."""
+
+    def add_bus(self, bus: PCIBus) -> int:
+        """Devices come to BUS and go from it through the controller; its number there."""
+
+    def remove_bus(self, bus: PCIBus) -> None:
+        """BUS goes."""
+
+
 class PCIBus(Bus):
     """A bus with its functions by address.
 
     :param accel: where interrupt lines end
     :param lines: of a bus behind a bridge: the first bus's, which all share
+    :ivar board_hotplug: what the buses behind this bus's bridges join; None: nothing comes or goes there
     :ivar intx_router: the board's wiring: ``(slot, pin from 1) -> GSI``, or -1
     """
 
@@ -42,6 +53,7 @@ class PCIBus(Bus):
             lines = IntxLines(accel)
         self.lines = lines
         self.intx_router: Callable[[int, int], int] = lambda slot, pin: -1
+        self.board_hotplug: BoardHotplug | None = None
         self._functions: dict[int, PCIDevice] = {}
 
     def check(self, device: Device) -> None:

@@ -87,7 +87,7 @@ class Console:
 
 
 def definition(wanted: dict[str, Any], work: str, more: str = "") -> str:
-    """A machine with console and QMP.
+    """A machine with QMP and a console, which is behind a PCI bridge, so that the guest has to find that at boot.
 
     :param more: of the definition
     """
@@ -97,7 +97,8 @@ def definition(wanted: dict[str, Any], work: str, more: str = "") -> str:
         "chardevs:\n  term: {type: stdio}\n"
         f"  qmp: {{type: socket, path: {work}/qmp, server: on, wait: off}}\n"
         "monitors: [{chardev: qmp}]\n"
-        "devices:\n  - virtio-serial-pci: {id: vser0}\n  - virtconsole: {bus: vser0.0, chardev: term}\n"
+        "devices:\n  - pci-bridge: {id: br0, chassis_nr: 1, addr: 5}\n  - virtio-serial-pci: {id: vser0, bus: br0}\n"
+        "  - virtconsole: {bus: vser0.0, chardev: term}\n"
     )
 
 

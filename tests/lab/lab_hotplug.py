@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stock Linux guest whose disk, network card and serial port come and go, told over QMP.
+"""A stock Linux guest whose disk, network card and serial port come and go, told over QMP; in even rounds behind a PCI bridge.
 
     python lab_hotplug.py FOLDER
 
@@ -20,6 +20,8 @@ from lab_client import Client, Console, converse
 from lab_guest import BEGIN
 from lab_scenario import TAP, make_network
 
+#: of even and odd rounds
+BUSES = ("br0", "pci.0")
 #: what the guest prints, and when
 INIT = (
     BEGIN
@@ -36,7 +38,8 @@ no_port() { ! port "$1"; }
 use_disk() {
     $b dd if=/dev/urandom of=/data bs=4096 count=64 2>/dev/null &&
     $b dd if=/data of=/dev/vda bs=4096 2>/dev/null && $b sync && echo 3 >/proc/sys/vm/drop_caches &&
-    $b dd if=/dev/vda of=/back bs=4096 count=64 2>/dev/null && $b cmp /data /back && echo "sum $($b md5sum </back)"
+    $b dd if=/dev/vda of=/back bs=4096 count=64 2>/dev/null && $b cmp /data /back &&
+    echo "disk at $($b readlink -f /sys/block/vda)"
 }
 use_net() { $b ifconfig eth0 GUEST netmask 255.255.255.0 up && $b ping -c 3 -W 5 HOST; }
 use_port() { echo "hello from round $round" >$port; }
@@ -57,13 +60,14 @@ def rounds(client: Client, console: Console, count: int, work: str) -> Iterator[
     """Plug, wait for the guest to have used it, take away; what the port's other end heard, a line a round."""
     console.wait("ready")
     for number in range(1, count + 1):
+        bus = BUSES[number % 2]
         client.execute(
             "blockdev-add", driver="raw", **{"node-name": "hot", "file": {"driver": "file", "filename": f"{work}/disk"}}
         )
-        client.execute("device_add", driver="virtio-blk-pci", id="disk0", drive="hot")
+        client.execute("device_add", driver="virtio-blk-pci", id="disk0", drive="hot", bus=bus)
         console.wait(f"disk {number}")
         client.execute("netdev_add", type="tap", id="lan", ifname=TAP, script="no", downscript="no")
-        client.execute("device_add", driver="virtio-net-pci", id="nic0", netdev="lan")
+        client.execute("device_add", driver="virtio-net-pci", id="nic0", netdev="lan", bus=bus)
         console.wait(f"net {number}")
         heard = {"type": "file", "data": {"out": f"{work}/heard"}}
         client.execute("chardev-add", id="port", backend=heard)

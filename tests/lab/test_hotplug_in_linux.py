@@ -39,4 +39,6 @@ def test_disk_network_and_port_come_and_go_twenty_times(tmp_path, stock_kernel, 
     for number in range(1, ROUNDS + 1):
         for step in ("disk", "net", "port", "gone"):
             assert f"hot: {step} {number}" in console
+    behind_bridge = "disk at /sys/devices/pci0000:00/0000:00:05.0/0000:01:"
+    assert (console.count("disk at /sys/devices/"), console.count(behind_bridge)) == (ROUNDS, ROUNDS // 2)
     assert [text.splitlines()[-1] for text in result["heard"]] == [f"hello from round {n}" for n in range(1, ROUNDS + 1)]

@@ -113,7 +113,10 @@ def test_dsdt_read_by_iasl_names_our_devices(tmp_path):
 BRIDGES = HotplugBus(0, tuple(range(2, 32)), {5: HotplugBus(1, tuple(range(32)), {1: HotplugBus(2, (3,), {})})})
 
 
-@pytest.mark.parametrize("hotplug", [FIRST_BUS, BRIDGES], ids=["one bus", "bridges"])
+ROOT_OFF = HotplugBus(None, (), {5: HotplugBus(0, (1, 2), {})})
+
+
+@pytest.mark.parametrize("hotplug", [FIRST_BUS, BRIDGES, ROOT_OFF], ids=["one bus", "bridges", "bridge only"])
 def test_dsdt_recompiled_by_iasl_is_the_same(tmp_path, hotplug):
     table = split(build_tables(BASE, cpus=2, serial_ports=[SerialPort(0x3F8, 4)], hotplug=hotplug))["DSDT"]
     disassemble(tmp_path, "dsdt", table)

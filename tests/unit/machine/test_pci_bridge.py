@@ -4,7 +4,7 @@
 import pytest
 
 from qdevpy.definition.load import load_definition
-from qdevpy.errors import HotplugError
+from qdevpy.errors import HotplugError, RealizeError
 from qdevpy.pci import config
 from qdevpy.pci.bridge import CONTROL, MEMORY_BASE, SECONDARY, SUBORDINATE
 from qdevpy.plugin.manager import load_plugins
@@ -120,3 +120,31 @@ def test_bridge_that_came_later_goes_with_all_behind(machine):
     device_add(machine, {"driver": "pci-bridge", "id": "br2", "chassis_nr": 3})
     device_del(machine, "br2")
     assert machine.find_bus("br2") is None
+
+
+def build(**properties):
+    registry = load_plugins()
+    settings = "".join(f"\n  PIIX4_PM.{name.replace('_', '-')}: {value}" for name, value in properties.items())
+    return build_machine(load_definition("bridges.yaml", registry, text=f"{DEFINITION}global: {settings}\n"), registry)
+
+
+def test_nothing_joins_the_boards_bus_where_its_hotplug_is_off():
+    with build(acpi_root_pci_hotplug="off") as machine, machine.lock:
+        with pytest.raises(HotplugError, match=r"Bus 'pci.0' does not support hotplugging"):
+            device_add(machine, {"driver": "virtio-serial-pci"})
+        device_add(machine, {"driver": "virtio-serial-pci", "bus": "br1"})
+        described = machine.find_device("br0").bus.board_hotplug.describe(machine.find_bus("pci.0"))
+        assert (described.bsel, described.slots) == (None, ())
+        assert [behind.bsel for behind in described.bridges.values()] == [0]
+
+
+def test_nothing_joins_a_bridge_where_hotplug_behind_bridges_is_off():
+    with build(acpi_pci_hotplug_with_bridge_support="off") as machine, machine.lock:
+        with pytest.raises(HotplugError, match="Bus 'br0' does not support hotplugging"):
+            device_add(machine, {"driver": "virtio-serial-pci", "bus": "br0"})
+        device_add(machine, {"driver": "virtio-serial-pci"})
+
+
+def test_bridge_without_chassis_is_refused(machine):
+    with pytest.raises(RealizeError, match="Bridge chassis not specified"):
+        device_add(machine, {"driver": "pci-bridge", "id": "br2"})
