@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from qdevpy.errors import HotplugError, LocatedError, PathError, UnknownNameError, did_you_mean
 from qdevpy.qdev.device import Device
-from qdevpy.vm.backends import is_identifier
 
 if TYPE_CHECKING:
     from qdevpy.plugin.registry import Registry
@@ -118,6 +117,8 @@ def _find_bus(machine: Machine, kind: DeviceType, name: str | None) -> Bus | Non
 
 
 def _check_id(machine: Machine, identity: str | None) -> None:
+    from qdevpy.vm.backends import is_identifier
+
     if identity is None:
         return
     if not is_identifier(identity):
