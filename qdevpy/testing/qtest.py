@@ -42,7 +42,11 @@ class QtestClient:
     def connect(cls, path: str) -> QtestClient:
         """To a server that listens at a UNIX socket."""
         peer = socket.socket(socket.AF_UNIX)
-        peer.connect(path)
+        try:
+            peer.connect(path)
+        except OSError:
+            peer.close()
+            raise
         return cls(peer)
 
     @classmethod

@@ -65,12 +65,6 @@ class QtestAccelerator(NoneAccelerator):
         self._loop.remove_reader(self.irqfds[handle][0])
         super().deassign_irqfd(handle)
 
-    def deliver_pending(self) -> None:
-        """Write the messages of all signals so far, at once."""
-        for handle in list(self.irqfds):
-            if handle in self.irqfds:  # what a message writes to may be a device, and do anything
-                self._signalled(handle)
-
     def _signalled(self, handle: int) -> None:
         fd, message = self.irqfds[handle]
         with suppress(BlockingIOError):

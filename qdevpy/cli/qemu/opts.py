@@ -9,6 +9,7 @@ flat lists of names and texts.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -152,8 +153,18 @@ def flatten_json(text: str) -> Iterator[tuple[str, str]]:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CommandLineError(f"JSON parse error, {error}") from None
+        parsed = _qemu_json(text)
+        if parsed is None:
+            raise CommandLineError(f"JSON parse error, {error}") from None
     yield from _flatten(parsed, "")
+
+
+def _qemu_json(text: str) -> Any:
+    """As QEMU reads it, which also takes strings in single quotes; None: neither is it that."""
+    from qdevpy.monitor.json_stream import JsonStream
+
+    messages = list(JsonStream().feed(os.fsencode(text)))
+    return messages[0].value if len(messages) == 1 and messages[0].error is None else None
 
 
 def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,10 @@ CASES = {
     "device as JSON": (
         """-nodefaults -device {"driver":"virtio-net-pci","id":"a","mq":true,"vectors":3}""",
         "devices:\n  - virtio-net-pci: {id: a, mq: on, vectors: 3}\n",
+    ),
+    "device as JSON in single quotes": (
+        """-nodefaults -device {'driver':'virtio-net-pci','id':'a'}""",
+        "devices:\n  - virtio-net-pci: {id: a}\n",
     ),
     "bool without value": (
         "-nodefaults -device virtio-net-pci,mq,noctrl_vq",
@@ -234,6 +239,8 @@ ERRORS = [
     ("-device id=a", "Parameter 'driver' is missing"),
     ("-netdev foo,id=a", "Parameter 'type' does not accept value 'foo'; expected one of dgram,"),
     ("-netdev socket,id=a", "'socket' goes with 'fd' only; for addresses there are stream and dgram"),
+    ("-netdev socket,id=a,fd=0x", "Parameter 'fd' expects the number of an open socket, not '0x'"),
+    ("-netdev socket,id=a,fd=99999", "expects the number of an open socket, not '99999'"),
     ("-netdev user", "Parameter 'id' is missing"),
     ("-netdev user,id=a -netdev user,id=a", "Duplicate ID 'a' for netdev"),
     ("-net nic", "expected none; write -netdev and -device, or -nic"),
@@ -306,6 +313,17 @@ def test_problem_is_placed_at_its_option(words: str, place: str, expected: str, 
     assert len(problems) == 1, problems
     assert problems[0].startswith(place)
     assert expected in problems[0]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("SOCK_STREAM", "stream"), ("SOCK_DGRAM", "dgram")])
+def test_netdev_on_a_socket_that_we_inherited_is_of_the_sockets_kind(kind: str, expected: str, parse: Parse) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, getattr(socket, kind))
+    with ours, theirs:
+        entry = parse("-netdev", f"socket,id=n,fd={ours.fileno()}").definition.netdevs["n"]
+        number = str(ours.fileno())
+    prefix = {"stream": "addr", "dgram": "local"}[expected]
+    assert entry.type == expected
+    assert {name: value.given for name, value in entry.options.items()} == {f"{prefix}.type": "fd", f"{prefix}.str": number}
 
 
 def test_accelerators_are_tried_in_order(parse: Parse, monkeypatch: pytest.MonkeyPatch) -> None:
