@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from qdevpy.definition.load import load_definition
 from qdevpy.definition.model import MachineDefinition
 from qdevpy.errors import HotplugError, PathError, QdevpyError
 from qdevpy.plugin.manager import load_plugins
@@ -219,3 +220,32 @@ def test_sci_is_up_while_an_enabled_event_is_pending(running):
     assert levels[9] is True
     running.space.write("pio", 0xAFE0, 2, 2)
     assert levels[9] is False
+
+
+BACKENDS = """
+machine: pc
+accel: none
+drives: {gone: {driver: null-co, size: 1M}, kept: {driver: null-co, size: 1M, node-name: kept}}
+netdevs: {lan: {type: "null"}}
+chardevs: {port: {type: "null"}}
+devices: [virtio-serial-pci]
+"""
+
+
+@pytest.mark.parametrize(
+    ("driver", "reference", "backend", "stays"),
+    [
+        ("virtio-blk-pci", "drive", ("drives", "gone"), False),
+        ("virtio-blk-pci", "drive", ("drives", "kept"), True),
+        ("virtio-net-pci", "netdev", ("netdevs", "lan"), True),
+        ("virtserialport", "chardev", ("chardevs", "port"), True),
+    ],
+)
+def test_back_end_of_a_device_that_goes_is_free_or_gone(driver, reference, backend, stays):
+    registry = load_plugins()
+    definition = load_definition("hot.yaml", registry, text=BACKENDS)
+    with build_machine(definition, registry) as machine, machine.lock:
+        for _ in range(2 if stays else 1):
+            device_add(machine, {"driver": driver, "id": "hot0", reference: backend[1]})
+            device_del(machine, "hot0")
+        assert (backend in machine.backends) is stays
