@@ -10,7 +10,9 @@ What is accepted, how long a message lasts, where reading goes on after an error
   character (but tab), 0xFE or 0xFF.
 
 Values are built while the bytes come in, so no message, however long, takes the machine's time at its end. Other
-than in QEMU, bytes that begin nothing are told once until something sensible came between; a number or keyword of
+than in QEMU, what is too large is told once and the rest of its line is skipped (in QEMU every thousand brackets
+of a line of brackets are an error of their own); bytes that begin nothing are told once until something sensible
+came between; a number or keyword of
 more than a thousand characters is an error; and so is a number beyond what a double holds.
 """
 
@@ -32,6 +34,7 @@ MAX_WORD = 1000
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _WORD = re.compile(rb"[a-z]+|[-0-9][-+.0-9eE]*")
 _NUMBER = re.compile(rb"(-?(?:0|[1-9][0-9]*))((?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)")
+_LINE = re.compile(rb"[^\n\xff]*")
 _RECOVERY = re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff\[\]{}:,]*")
 _INSIDE = {
     quote: re.compile(rb"[^\\%b\x00-\x1f\xfe\xff]*+(?:\\[\x20-\xfd][^\\%b\x00-\x1f\xfe\xff]*+)*+" % (quote, quote))
@@ -43,10 +46,14 @@ _OPEN = {b"{": dict, b"[": list}
 
 
 class Message(NamedTuple):
-    """A value, or why there is none."""
+    """A value, or why there is none.
+
+    :ivar limit: it was larger than messages may be
+    """
 
     value: Any
     error: str | None = None
+    limit: bool = False
 
 
 class ParseError(Exception):
@@ -62,6 +69,7 @@ class JsonStream:
         self._escaped = False
         self._string = bytearray()
         self._recovering = False
+        self._overlong = False
         self._stray = False
         self._builder = Builder()
 
@@ -71,7 +79,10 @@ class JsonStream:
         self._rest = b""
         position = 0
         while position < len(data):
-            if self._recovering:
+            if self._overlong:
+                position = _skip(_LINE, data, position)
+                self._overlong = position == len(data)
+            elif self._recovering:
                 position = _skip(_RECOVERY, data, position)
                 self._recovering = position == len(data)
             elif self._quote is not None:
@@ -111,8 +122,8 @@ class JsonStream:
         end = position + 1 if self._escaped else _skip(_INSIDE[self._quote], data, position)
         if self._builder.size + len(self._string) + end - position > MAX_SIZE:
             self._end_string()
-            self._recovering = True
-            return end, self._builder.fail("JSON token size limit exceeded")
+            self._overlong = True
+            return end, self._builder.fail("JSON token size limit exceeded", limit=True)
         if self._escaped and not 0x20 <= data[position] < 0xFE:
             return end, self._lexical_error(bytes(self._end_string()) + data[position:end])
         self._string += data[position:end]
@@ -135,7 +146,9 @@ class JsonStream:
 
     def _token(self, token: bytes) -> Message | None:
         self._stray = False
-        return self._builder.add(token)
+        message = self._builder.add(token)
+        self._overlong = message is not None and message.limit
+        return message
 
     def _lexical_error(self, what: bytes) -> Message | None:
         self._recovering = True
@@ -182,10 +195,10 @@ class Builder:
         self._frames: list[Frame] = []
         self._done: Any = None
 
-    def fail(self, error: str) -> Message:
+    def fail(self, error: str, *, limit: bool = False) -> Message:
         """Give up the message; the next token begins another."""
         self._reset()
-        return Message(None, error)
+        return Message(None, error, limit)
 
     def add(self, token: bytes) -> Message | None:
         """Take a token; the message, if that was its last."""
@@ -194,11 +207,11 @@ class Builder:
         self.size += len(token)
         self._count += 1
         if self.size > MAX_SIZE:
-            return self.fail("JSON token size limit exceeded")
+            return self.fail("JSON token size limit exceeded", limit=True)
         if self._count > MAX_TOKENS:
-            return self.fail("JSON token count limit exceeded")
+            return self.fail("JSON token count limit exceeded", limit=True)
         if self._braces + self._brackets > MAX_NESTING:
-            return self.fail("JSON nesting depth limit exceeded")
+            return self.fail("JSON nesting depth limit exceeded", limit=True)
         if self._error is None:
             try:
                 self._push(token)

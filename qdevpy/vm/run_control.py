@@ -248,9 +248,6 @@ class RunControl:
         """
         if self.state in NEEDS_RESET:
             raise QdevpyError("Resetting the Virtual Machine is required")
-        if self.running:  # QEMU tells listeners all the same: they may wait for it
-            self.emit("Stop")
-            self.emit("Resume")
         self.start()
 
     def pause(self, state: RunState = RunState.PAUSED) -> None:

@@ -282,9 +282,14 @@ def test_stop_answers_when_the_machine_stands_still_and_cont_goes_on(run, path):
         assert client.event("STOP")
         assert client.event("RESUME")
         assert client.command("query-status")["status"] == "running"
+
+
+def test_cont_of_a_running_machine_changes_and_tells_nothing(run, path):
+    run()
+    with Client(path) as client:
         assert client.command("cont") == {}
-        assert client.event("STOP")
-        assert client.event("RESUME")
+        assert client.command("query-status")["status"] == "running"
+        assert client.events == []
 
 
 def test_stop_and_cont_in_one_piece_are_carried_out_in_turn(run, path):
