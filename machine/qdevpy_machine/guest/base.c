@@ -18,8 +18,12 @@ void *allocate(size_t length, size_t align)
         __asm__ volatile("ud2");
     }
     arena_used = start + length;
-    return arena + start;
+    return memset(arena + start, 0, length);
 }
+
+size_t allocated(void) { return arena_used; }
+
+void release(size_t mark) { arena_used = mark; }
 
 /* The compiler calls these three; without -fno-builtin it would turn the loops into calls of themselves. */
 
@@ -138,6 +142,30 @@ void say_to(void (*write)(const char *text, unsigned length))
     if (waiting_length > 0)
         sink(waiting, waiting_length);
     waiting_length = 0;
+}
+
+/* -- the first serial port */
+
+enum { SERIAL_DATA = 0, SERIAL_FIFO = 2, SERIAL_LINE_STATUS = 5 };
+#define SERIAL_FIFO_ON 1u
+#define SERIAL_HAS_DATA 1u
+#define SERIAL_POLL 50000u /* cycles between two looks: each is an exit, which disturbs who is to send */
+
+void serial_start(void) { out8(SERIAL_PORT + SERIAL_FIFO, SERIAL_FIFO_ON); }
+
+/* One instruction, so that a KVM makes few exits of it. */
+void serial_write(const char *text, unsigned length)
+{
+    u64 count = length;
+    __asm__ volatile("rep outsb" : "+S"(text), "+c"(count) : "d"((u16)SERIAL_PORT) : "memory");
+}
+
+char serial_read(void)
+{
+    while (!(in8(SERIAL_PORT + SERIAL_LINE_STATUS) & SERIAL_HAS_DATA))
+        for (u64 until = cycles() + SERIAL_POLL; cycles() < until;)
+            pause();
+    return (char)in8(SERIAL_PORT + SERIAL_DATA);
 }
 
 /* -- command line */

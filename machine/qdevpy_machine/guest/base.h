@@ -95,8 +95,12 @@ void *memcpy(void *to, const void *from, size_t length);
 void *memset(void *to, int byte, size_t length);
 int memcmp(const void *a, const void *b, size_t length);
 
-/* Zeroed memory for good; ALIGN is a power of two. Addresses are physical addresses. */
+/* Zeroed memory; ALIGN is a power of two. Addresses are physical addresses. */
 void *allocate(size_t length, size_t align);
+
+/* What has been allocated so far, and: give back everything allocated since. */
+size_t allocated(void);
+void release(size_t mark);
 
 /* FNV-1a, 32 bit, continued from HASH (start with CHECKSUM_START). */
 #define CHECKSUM_START 0x811c9dc5u
@@ -114,6 +118,15 @@ void say_list(const char *format, __builtin_va_list list);
 
 /* Lines go to WRITE from now on, those that waited at once. */
 void say_to(void (*write)(const char *text, unsigned length));
+
+/* -- the first serial port (16550A), polled */
+
+#define SERIAL_PORT 0x3f8
+
+void serial_start(void);
+void serial_write(const char *text, unsigned length);
+/* The next byte; waits for good: somebody at the other end decides when to go on. */
+char serial_read(void);
 
 /* -- command line: words, some of them KEY=VALUE */
 

@@ -7,7 +7,7 @@
 bool blk_start(struct blk *b)
 {
     struct virtio *v = &b->virtio;
-    if (!virtio_negotiate(v, BLK_F_RO | BLK_F_FLUSH | BLK_F_WRITE_ZEROES | F_EVENT_IDX))
+    if (!virtio_negotiate(v, BLK_F_RO | BLK_F_FLUSH | BLK_F_WRITE_ZEROES))
         return false;
     b->read_only = v->features & BLK_F_RO;
     b->sectors = virtio_config64(v, CONFIG_CAPACITY);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-blk (virtio 1.2, 5.2), one queue. */
+/* virtio-blk (virtio 1.2, 5.2); its first queue. */
 #ifndef DEMO_BLK_H
 #define DEMO_BLK_H
 
@@ -21,6 +21,7 @@ enum { BLK_OK = 0, BLK_IOERR = 1, BLK_UNSUPPORTED = 2, BLK_LOST = 0xff };
 
 #define BLK_F_RO (1ull << 5)
 #define BLK_F_FLUSH (1ull << 9)
+#define BLK_F_MQ (1ull << 12)
 #define BLK_F_WRITE_ZEROES (1ull << 14)
 
 #define BLK_ID_LENGTH 20u
@@ -30,11 +31,13 @@ struct blk_range { /* 5.2.6.2: struct virtio_blk_discard_write_zeroes */
     u32 sectors, flags;
 };
 
+struct blk_header { /* 5.2.6: struct virtio_blk_req, what the device reads first */
+    u32 type, reserved;
+    u64 sector;
+};
+
 struct blk_request { /* one in flight; the device reads and writes it */
-    struct {
-        u32 type, reserved;
-        u64 sector;
-    } header;
+    struct blk_header header;
     volatile u8 status;
     bool busy;
 };

@@ -25,7 +25,7 @@ struct control {
 bool console_start(struct console *c)
 {
     struct virtio *v = &c->virtio;
-    if (!virtio_negotiate(v, F_MULTIPORT | F_EVENT_IDX))
+    if (!virtio_negotiate(v, F_MULTIPORT))
         return false;
     c->multiport = v->features & F_MULTIPORT;
     c->input = virtio_queue(v, 0, RING_LIMIT);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's life: find devices, check each, say how it went, power off with a status. */
+/* The guest's life: find devices, check each, say how it went, power off with a status. Or: measure what it is told to. */
+#include "bench.h"
 #include "demo.h"
 
 #define START_INFO_MAGIC 0x336ec578u
@@ -86,16 +87,10 @@ static void introduce(const char *name, const char *sort, unsigned number, const
 
 static void write_console(const char *text, unsigned length) { console_write(&machine.consoles[0], text, length); }
 
-static void write_serial(const char *text, unsigned length)
-{
-    for (unsigned i = 0; i < length; i++)
-        out8(0x3f8, (u8)text[i]);
-}
-
 static void open_console(void)
 {
     bool ready = machine.console_count > 0 && console_handshake(&machine.consoles[0]);
-    say_to(ready ? write_console : write_serial);
+    say_to(ready ? write_console : serial_write);
     check(ready, "console 0: port 0 is a console and takes text");
 }
 
@@ -154,7 +149,9 @@ _Noreturn void demo_main(const struct start_info *info)
 {
     if (info->magic == START_INFO_MAGIC && info->command_line != 0)
         words_set((const char *)info->command_line);
-    if (word("exit") == NULL) {
+    if (word("bench") != NULL) {
+        bench();
+    } else if (word("exit") == NULL) {
         pci_scan(visit);
         open_console();
         check_devices();

@@ -17,7 +17,7 @@ static u8 no_offload[12] __attribute__((aligned(16)));
 bool net_start(struct net *n)
 {
     struct virtio *v = &n->virtio;
-    if (!virtio_negotiate(v, F_MAC | F_MRG_RXBUF | F_STATUS | F_EVENT_IDX))
+    if (!virtio_negotiate(v, F_MAC | F_MRG_RXBUF | F_STATUS))
         return false;
     /* 5.1.6.1: num_buffers is there with VERSION_1 or MRG_RXBUF */
     n->header_length = v->features & (F_VERSION_1 | F_MRG_RXBUF) ? 12 : 10;

@@ -175,8 +175,14 @@ static bool negotiate_modern(struct virtio *v, u64 wanted)
     return (v->features & F_VERSION_1) && (virtio_status(v) & STATUS_FEATURES_OK);
 }
 
+static u64 ring_features(void)
+{
+    return (word_is("event-idx", "off") ? 0 : F_EVENT_IDX) | (word_is("indirect", "on") ? F_INDIRECT_DESC : 0);
+}
+
 bool virtio_negotiate(struct virtio *v, u64 wanted)
 {
+    wanted |= ring_features();
     set_status(v, STATUS_ACKNOWLEDGE);
     set_status(v, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
     if (v->modern)
@@ -215,7 +221,7 @@ struct vring *virtio_queue(struct virtio *v, unsigned index, u16 limit)
     if (v->modern && size > limit)
         size = limit;
     struct vring *ring = &v->queues[index];
-    vring_init(ring, (u16)index, size, v->features & F_EVENT_IDX);
+    vring_init(ring, (u16)index, size, v->features & F_EVENT_IDX, v->features & F_INDIRECT_DESC);
     if (v->modern) {
         enable_modern(v, ring);
     } else {

@@ -12,6 +12,7 @@
 #define VIRTIO_BLOCK 2u
 #define VIRTIO_CONSOLE 3u
 
+#define F_INDIRECT_DESC (1ull << 28)
 #define F_EVENT_IDX (1ull << 29)
 #define F_VERSION_1 (1ull << 32)
 
@@ -39,7 +40,8 @@ struct virtio {
  * Says why and returns false if that cannot be had, or if the function is no virtio device. */
 bool virtio_probe(struct virtio *v, const struct pci_function *f, const char *transport);
 
-/* Negotiate features: those of WANTED that are offered. False: the device refused. */
+/* Negotiate features: those of WANTED that are offered, and of the rings' what the words say: EVENT_IDX unless
+ * event-idx=off, INDIRECT_DESC with indirect=on. False: the device refused. */
 bool virtio_negotiate(struct virtio *v, u64 wanted);
 
 /* Set up queue INDEX; NULL: the device has no such queue. At most LIMIT entries where the transport lets us choose. */

@@ -3,10 +3,11 @@
 
 #define DESC_F_NEXT 1u
 #define DESC_F_WRITE 2u
+#define DESC_F_INDIRECT 4u
 #define AVAIL_F_NO_INTERRUPT 1u
 #define USED_F_NO_NOTIFY 1u
 
-void vring_init(struct vring *ring, u16 index, u16 size, bool event_idx)
+void vring_init(struct vring *ring, u16 index, u16 size, bool event_idx, bool indirect)
 {
     u64 driver_part = 16ull * size + 6 + 2ull * size;
     u64 used_offset = (driver_part + VRING_ALIGN - 1) & ~(u64)(VRING_ALIGN - 1);
@@ -18,6 +19,7 @@ void vring_init(struct vring *ring, u16 index, u16 size, bool event_idx)
         .desc = (struct vring_desc *)memory,
         .avail = (struct vring_avail *)(memory + 16u * size),
         .used = (struct vring_used *)(memory + used_offset),
+        .tables = indirect ? allocate(sizeof(struct vring_desc) * INDIRECT_MAX * size, 16) : NULL,
         .tokens = allocate(sizeof(void *) * size, sizeof(void *)),
         .free_count = size,
     };
@@ -32,23 +34,64 @@ static volatile u16 *used_event(struct vring *ring) { return &ring->avail->ring[
 
 static u16 avail_event(const struct vring *ring) { return *(volatile u16 *)&ring->used->ring[ring->size]; }
 
-bool vring_offer(struct vring *ring, const struct segment *segments, unsigned out, unsigned in, void *token)
+void vring_ask(struct vring *ring)
 {
-    unsigned count = out + in;
-    if (count == 0 || count > ring->free_count)
-        return false;
-    u16 head = ring->free_head, at = head;
+    ring->interrupts = true;
+    ring->avail->flags = 0;
+    u16 passed = (u16)(ring->used_index - *used_event(ring) - 1);
+    if (passed < ring->size) { /* the one that was asked for has come */
+        u16 in_flight = (u16)(ring->avail_index - ring->used_index);
+        *used_event(ring) = (u16)(ring->used_index + in_flight * 3 / 4);
+    }
+}
+
+static void describe(struct vring_desc *desc, const struct segment *segment, bool is_in)
+{
+    desc->address = (u64)segment->data;
+    desc->length = segment->length;
+    desc->flags = (u16)(DESC_F_NEXT | (is_in ? DESC_F_WRITE : 0));
+}
+
+/* Fill the free entries from the first one; the one after the chain. */
+static u16 describe_in_ring(struct vring *ring, const struct segment *segments, unsigned out, unsigned count)
+{
+    u16 at = ring->free_head;
     struct vring_desc *last = NULL;
     for (unsigned i = 0; i < count; i++) {
         last = &ring->desc[at];
-        last->address = (u64)segments[i].data;
-        last->length = segments[i].length;
-        last->flags = (u16)(DESC_F_NEXT | (i < out ? 0 : DESC_F_WRITE));
+        describe(last, &segments[i], i >= out);
         at = last->next;
     }
     last->flags &= (u16)~DESC_F_NEXT;
-    ring->free_head = at;
-    ring->free_count = (u16)(ring->free_count - count);
+    return at;
+}
+
+/* 2.7.5.3: one entry, which has the table's address; the one after it. */
+static u16 describe_in_table(struct vring *ring, const struct segment *segments, unsigned out, unsigned count)
+{
+    struct vring_desc *entry = &ring->desc[ring->free_head];
+    struct vring_desc *table = &ring->tables[ring->free_head * INDIRECT_MAX];
+    for (unsigned i = 0; i < count; i++) {
+        describe(&table[i], &segments[i], i >= out);
+        table[i].next = (u16)(i + 1);
+    }
+    table[count - 1].flags &= (u16)~DESC_F_NEXT;
+    entry->address = (u64)table;
+    entry->length = (u32)(sizeof(*table) * count);
+    entry->flags = DESC_F_INDIRECT;
+    return entry->next;
+}
+
+bool vring_offer(struct vring *ring, const struct segment *segments, unsigned out, unsigned in, void *token)
+{
+    unsigned count = out + in;
+    bool in_table = ring->tables != NULL && count > 1 && count <= INDIRECT_MAX;
+    unsigned entries = in_table ? 1 : count;
+    if (count == 0 || entries > ring->free_count)
+        return false;
+    u16 head = ring->free_head;
+    ring->free_head = in_table ? describe_in_table(ring, segments, out, count) : describe_in_ring(ring, segments, out, count);
+    ring->free_count = (u16)(ring->free_count - entries);
     ring->tokens[head] = token;
     ring->avail->ring[ring->avail_index % ring->size] = head;
     compiler_barrier(); /* 2.7.13.2.1: the entry before the index; x86 keeps stores in order */
@@ -101,7 +144,7 @@ void *vring_take(struct vring *ring, u32 *written)
     if (written != NULL)
         *written = used->length;
     ring->used_index++;
-    if (ring->event_idx)
+    if (ring->event_idx && !ring->interrupts)
         *used_event(ring) = (u16)(ring->used_index - 1); /* an index that has passed: no interrupt */
     if (head >= ring->size || ring->tokens[head] == NULL) {
         say("queue %u: the device used chain %u, which it was not given\n", ring->index, head);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The driver's side of a split virtqueue (virtio 1.2, 2.7), polled: the device is asked for no interrupts. */
+/* The driver's side of a split virtqueue (virtio 1.2, 2.7), polled: the device is asked for no interrupts unless somebody
+ * wants to see what it sends. */
 #ifndef DEMO_VRING_H
 #define DEMO_VRING_H
 
@@ -34,11 +35,13 @@ struct segment {
 struct vring {
     u16 index, size;
     bool event_idx;
+    bool interrupts; /* the device is asked for them; nobody takes them */
     bool notify_is_port;
     u64 notify_address; /* where to write the queue's index to kick */
     struct vring_desc *desc;
     volatile struct vring_avail *avail;
     volatile struct vring_used *used;
+    struct vring_desc *tables; /* INDIRECT_MAX for each entry; NULL: chains lie in the ring */
     void **tokens; /* by head: what the caller wants back */
     u16 free_head, free_count;
     u16 avail_index;  /* of what has been offered */
@@ -46,8 +49,14 @@ struct vring {
     u16 used_index;   /* of what has been taken back */
 };
 
+#define INDIRECT_MAX 4u /* segments of a chain in a table of its own; longer ones go into the ring */
+
 /* Allocate rings of SIZE entries in the legacy layout, which is a modern one too. */
-void vring_init(struct vring *ring, u16 index, u16 size, bool event_idx);
+void vring_init(struct vring *ring, u16 index, u16 size, bool event_idx, bool indirect);
+
+/* Ask for interrupts from now on, as a driver does that lets them come late: with EVENT_IDX once three quarters of what
+ * is in flight are used, else with every update. Call it again when used buffers have been taken. */
+void vring_ask(struct vring *ring);
 
 /* Offer a chain: OUT segments that the device reads, then IN segments that it writes. False: no room. */
 bool vring_offer(struct vring *ring, const struct segment *segments, unsigned out, unsigned in, void *token);
