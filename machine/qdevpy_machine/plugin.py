@@ -33,6 +33,12 @@ def qdevpy_devices() -> Iterable[type[Device]]:
 
 
 @hookimpl
+def qdevpy_benches() -> Iterable[str]:
+    """What KVM itself takes."""
+    return ["qdevpy_machine.bench"]
+
+
+@hookimpl
 def qdevpy_definitions() -> Iterable[str]:
     """Every file in ``definitions``."""
     folder = os.path.join(os.path.dirname(__file__), "definitions")

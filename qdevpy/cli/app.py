@@ -27,6 +27,7 @@ COMMANDS = {
     "backends": "qdevpy.cli.listing:backends",
     "import": "qdevpy.cli.qemu.convert:import_",
     "export": "qdevpy.cli.qemu.convert:export",
+    "bench": "qdevpy.cli.bench:bench",
     "doctor": "qdevpy.cli.doctor:doctor",
     "version": "qdevpy.cli.listing:version",
 }

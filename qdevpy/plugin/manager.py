@@ -39,6 +39,7 @@ class Offer:
         self.boards: dict[str, type[Board]] = {}
         self.netdevs: dict[str, type[Backend]] = {}
         self.definitions: dict[str, str] = {}
+        self.benches: dict[str, str] = {}
 
 
 def load_plugins(entry_points: Iterable[EntryPoint] | None = None) -> Registry:
@@ -101,6 +102,7 @@ def _collect(manager: pluggy.PluginManager, plugin: object, distribution: str) -
     offer.boards = _boards(_call(manager, plugin, "qdevpy_boards"))
     offer.netdevs = _netdevs(_call(manager, plugin, "qdevpy_netdevs"))
     offer.definitions = _definitions(_call(manager, plugin, "qdevpy_definitions"))
+    offer.benches = _benches(_call(manager, plugin, "qdevpy_benches"))
     return offer
 
 
@@ -178,3 +180,10 @@ def _definitions(offered: list[Any]) -> dict[str, str]:
             raise PluginError(f"qdevpy_definitions() offers {path!r}; expected paths")
     paths = [os.fspath(path) for path in offered]
     return _by_name("qdevpy_definitions", ((os.path.splitext(os.path.basename(path))[0], path) for path in paths))
+
+
+def _benches(offered: list[Any]) -> dict[str, str]:
+    for module in offered:
+        if not isinstance(module, str):
+            raise PluginError(f"qdevpy_benches() offers {module!r}; expected names of modules")
+    return _by_name("qdevpy_benches", ((module, module) for module in offered))

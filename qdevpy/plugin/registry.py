@@ -28,7 +28,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: what an Offer has, and how messages call one of them
-SORTS = {"devices": "device type", "boards": "machine type", "netdevs": "netdev type", "definitions": "machine definition"}
+SORTS = {
+    "devices": "device type",
+    "boards": "machine type",
+    "netdevs": "netdev type",
+    "definitions": "machine definition",
+    "benches": "bench module",
+}
 
 
 class BrokenPlugin(NamedTuple):
@@ -173,6 +179,11 @@ class Registry:
     def definitions(self) -> Mapping[str, str]:
         """All packaged definitions by name."""
         return MappingProxyType(self.load_all()._known.definitions)
+
+    @property
+    def benches(self) -> Sequence[str]:
+        """Names of all modules with measurements, in the order of plugins."""
+        return tuple(self.load_all()._known.benches)
 
     def base_properties(self) -> Mapping[str, Mapping[str, Property]]:
         """By every type name that device types derive from (``virtio-pci``), the properties that one of them has.

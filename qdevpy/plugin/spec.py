@@ -57,3 +57,11 @@ def qdevpy_netdevs() -> Iterable[type[NetDev]]:
 def qdevpy_definitions() -> Iterable[str | PathLike[str]]:
     """Machine definitions that ``qdevpy boot NAME`` finds by their file's stem."""
     raise NotImplementedError
+
+
+@hookspec
+def qdevpy_benches() -> Iterable[str]:
+    """Modules with measurements for ``qdevpy bench``, by their import names; each has a function ``suite()`` that
+    returns a :class:`qdevpy.bench.suite.Suite`. Only ``qdevpy bench`` imports them.
+    """
+    raise NotImplementedError

@@ -14,3 +14,9 @@ from qdevpy_virtio_blk.device import VirtIOBlock
 def qdevpy_devices() -> Iterable[type[Device]]:
     """virtio-blk, on every transport."""
     return [VirtIOBlock]
+
+
+@hookimpl
+def qdevpy_benches() -> Iterable[str]:
+    """Requests of a disk."""
+    return ["qdevpy_virtio_blk.bench"]

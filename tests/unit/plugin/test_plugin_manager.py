@@ -95,6 +95,12 @@ def test_definition_is_found_by_stem(install: Install) -> None:
     assert registry.definition("demo") == "/x/demo.yaml"
 
 
+def test_bench_modules_are_named_in_order_and_not_imported(install: Install) -> None:
+    registry = load_plugins([install("parts", qdevpy_benches=returning(["no_such_bench", "another"]))])
+
+    assert registry.benches == ("no_such_bench", "another")
+
+
 def test_object_as_plugin_named_by_attribute_is_loaded(install: Install) -> None:
     entry = install("parts")
 
@@ -155,6 +161,7 @@ def broken_hooks() -> list[Any]:
         pytest.param({"qdevpy_boards": returning([Lamp])}, "expected classes derived from", id="no board"),
         pytest.param({"qdevpy_netdevs": returning([Lamp])}, "expected classes derived from", id="no netdev"),
         pytest.param({"qdevpy_definitions": returning([3])}, "expected paths", id="no path"),
+        pytest.param({"qdevpy_benches": returning([3])}, "expected names of modules", id="no module"),
     ]
 
 
