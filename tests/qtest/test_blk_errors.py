@@ -217,6 +217,16 @@ def test_request_that_fails_again_stops_the_machine_again(make: MakeRig) -> None
     assert rig.rings[0].status(request) == OK
 
 
+def test_held_request_that_the_disk_has_become_too_small_for_is_refused(make: MakeRig) -> None:
+    rig = make(werror="stop")
+    requests = fails_on_a_full_disk(rig, 2)
+    rig.device._disk.sectors = 8
+    rig.rings[0].start()
+    rig.rings[0].kick()
+    rig.rings[0].finish(2)
+    assert [rig.rings[0].status(request) for request in requests] == [OK, IOERR]
+
+
 def test_held_request_is_not_tried_again_before_the_machine_goes_on(make: MakeRig) -> None:
     rig = make(werror="stop")
     with instead_of_the_image(rig, "/dev/full", os.O_RDWR):

@@ -117,12 +117,13 @@ struct blk_queue {
     uint32_t pushed;       /* since the last flush */
     bool more;             /* chains were left in the ring; wake is signalled */
     bool retry;            /* started again: what is held is tried again by the next kick, which every start brings */
-    uint16_t *held;        /* heads of chains whose requests failed and wait for the machine to go on; as many as entries */
+    struct blk_req *held, **held_end; /* failed and wait for the machine to go on, the oldest first */
     unsigned n_held;
 };
 
 /* request.c for queue.c: take a popped chain for a request. False: the ring is broken */
 bool blk_accept(struct blk_queue *q, struct blk_req *req);
+void blk_retry(struct blk_req *req); /* request.c for queue.c: what was held */
 
 /* for engines */
 void blk_io_done(struct blk_req *req, int64_t result); /* may queue the next step */

@@ -32,20 +32,23 @@ static void took_req(struct blk_queue *q, struct blk_req *req)
         q->fresh++;
 }
 
-/* The machine goes on after an error that stopped it: what failed is read from the ring and tried once more, from
- * its beginning. What fails again is held again. */
+static void forget_held(struct blk_queue *q)
+{
+    q->held = NULL;
+    q->held_end = &q->held;
+    __atomic_store_n(&q->n_held, 0, __ATOMIC_RELAXED);
+}
+
+/* The machine goes on after an error that stopped it: what failed is tried once more. What fails again is held again. */
 static void retry_held(struct blk_queue *q)
 {
-    unsigned n = q->n_held;
+    struct blk_req *req = q->held;
     q->retry = false;
-    __atomic_store_n(&q->n_held, 0, __ATOMIC_RELAXED);
-    for (unsigned i = 0; i < n; i++) {
-        struct blk_req *req = next_req(q);
-        if (qd_vring_read_again(&q->vq->ring, &req->elem, q->held[i]))
-            break;
-        took_req(q, req);
-        if (!blk_accept(q, req))
-            break;
+    forget_held(q);
+    while (req) {
+        struct blk_req *next = req->next;
+        blk_retry(req);
+        req = next;
     }
     q->engine->submit(q);
 }
@@ -131,10 +134,21 @@ static void woken(struct qd_fd *fd, uint32_t events)
     blk_resume(q);
 }
 
-static void release(struct blk_queue *q)
+/* Nothing is in flight; what is held goes, too. */
+static void free_reqs(struct blk_queue *q)
 {
+    for (struct blk_req *req = q->held; req; req = req->next)
+        free(req->bounce);
+    forget_held(q);
     free(q->reqs);
     q->reqs = q->free = NULL;
+    q->fresh = 0;
+}
+
+static void release(struct blk_queue *q)
+{
+    if (!q->n_held)
+        free_reqs(q);
     close(q->wake.fd);
     q->wake.fd = -1;
 }
@@ -143,8 +157,7 @@ static int blk_start(struct qd_vq *vq)
 {
     struct blk_queue *q = vq->opaque;
     q->vq = vq;
-    q->free = NULL;
-    q->fresh = q->inflight = q->pushed = 0;
+    q->inflight = q->pushed = 0;
     q->more = false;
     q->engine = &blk_threads;
 #ifdef BLK_HAVE_URING
@@ -154,17 +167,14 @@ static int blk_start(struct qd_vq *vq)
     if (q->disk->null)
         q->engine = &blk_null;
     if (!vq->ring.inflight) /* the driver has reset the queue meanwhile */
-        __atomic_store_n(&q->n_held, 0, __ATOMIC_RELAXED);
+        free_reqs(q);
     q->retry = q->n_held > 0;
-    uint16_t *held = realloc(q->held, vq->ring.num * sizeof(*held));
-    if (!held)
-        return -ENOMEM;
-    q->held = held;
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (fd < 0)
         return -errno;
     q->wake = (struct qd_fd){.fd = fd, .events = EPOLLIN, .ready = woken, .opaque = q};
-    q->reqs = calloc(vq->ring.num + 1u, sizeof(*q->reqs));
+    if (!q->reqs)
+        q->reqs = calloc(vq->ring.num + 1u, sizeof(*q->reqs));
     int error = q->reqs ? q->engine->start(q) : -ENOMEM;
     if (error) {
         release(q);
@@ -206,6 +216,7 @@ struct blk_queue *blk_queue_new(struct blk_disk *disk)
     struct blk_queue *q = calloc(1, sizeof(*q));
     if (q) {
         q->disk = disk;
+        q->held_end = &q->held;
         q->wake.fd = -1;
     }
     return q;
@@ -218,7 +229,7 @@ uint32_t blk_queue_held(const struct blk_queue *q)
 
 void blk_queue_free(struct blk_queue *q)
 {
-    free(q->held);
+    free_reqs(q);
     free(q);
 }
 

@@ -57,15 +57,15 @@ static void finish(struct blk_req *req, uint8_t status)
     q->pushed++;
 }
 
+/* The request waits for the machine to go on, as it is: its chain cannot be read once more, since in a packed ring
+ * used descriptors may have overwritten it (2.8). */
 static void hold(struct blk_req *req)
 {
     struct blk_queue *q = req->q;
-    free(req->bounce);
-    req->bounce = NULL;
-    q->held[q->n_held] = req->elem.head;
+    req->next = NULL;
+    *q->held_end = req;
+    q->held_end = &req->next;
     store(&q->n_held, q->n_held + 1); /* read without the lock by who counts what is in flight */
-    req->next = q->free;
-    q->free = req;
     q->inflight--;
 }
 
@@ -314,6 +314,19 @@ static bool aligned(const struct blk_req *req)
     return !(bits & (req->q->disk->mem_align - 1));
 }
 
+static void begin_transfer(struct blk_req *req)
+{
+    if (!req->bounce && req->q->disk->mem_align > 1 && !aligned(req)) {
+        /* off the fast path: a guest that uses such buffers with O_DIRECT pays for a copy anyway */
+        void *bounce;
+        int error = posix_memalign(&bounce, 4096, BOUNCE_BYTES);
+        if (error)
+            return fail(req, error);
+        req->bounce = bounce;
+    }
+    step_transfer(req);
+}
+
 static void start_transfer(struct blk_req *req, const struct header *h)
 {
     struct blk_disk *disk = req->q->disk;
@@ -335,15 +348,21 @@ static void start_transfer(struct blk_req *req, const struct header *h)
     bool stable = write && load(&disk->write_through);
     req->sync = stable && load(&disk->no_dsync);
     req->io.flags = stable && !req->sync ? RWF_DSYNC : 0;
-    if (disk->mem_align > 1 && !aligned(req)) {
-        /* off the fast path: a guest that uses such buffers with O_DIRECT pays for a copy anyway */
-        void *bounce;
-        int error = posix_memalign(&bounce, 4096, BOUNCE_BYTES);
-        if (error)
-            return fail(req, error);
-        req->bounce = bounce;
-    }
-    step_transfer(req);
+    begin_transfer(req);
+}
+
+/* The step at which a held request failed, once more; the disk may have another size by now. */
+void blk_retry(struct blk_req *req)
+{
+    struct blk_disk *disk = req->q->disk;
+    req->q->inflight++;
+    req->retries = 0;
+    if (req->length && !range_ok(disk, (req->offset - disk->offset) / BLK_SECTOR, req->length))
+        refuse(req, S_IOERR);
+    else if (req->io.step != BLK_STEP_SYNC && (req->op == BLK_READ || req->op == BLK_WRITE))
+        begin_transfer(req);
+    else
+        req->q->engine->queue(req->q, req);
 }
 
 /* DISCARD and WRITE_ZEROES: one segment a request, as the config space says. */

@@ -225,17 +225,6 @@ static inline int qd_vring_pop(struct qd_vring *vr, struct qd_elem *e)
     return 1;
 }
 
-/* Read a chain once more that was popped and is not pushed yet, for who kept its head only. 0, or -1: ring broken. */
-static inline int qd_vring_read_again(struct qd_vring *vr, struct qd_elem *e, uint16_t head)
-{
-    if (vr->error || !vr->num || head >= vr->num)
-        return -1;
-    e->head = head;
-    e->out_num = e->in_num = 0;
-    e->out_len = e->in_len = 0;
-    return qd_vring_walk(vr, e, vr->desc, vr->num, head, false);
-}
-
 /* Give the last popped chain back as if it had not been popped. */
 static inline void qd_vring_unpop(struct qd_vring *vr)
 {
