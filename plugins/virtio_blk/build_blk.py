@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sysconfig
+from glob import glob
 from pathlib import Path
 
 from cffi import FFI
@@ -52,7 +53,7 @@ ffibuilder.set_source(
     depends=[
         f"{ROOT}/csrc/blk.h",
         f"{ROOT}/csrc/blk_cdef.h",
-        *(f"{INCLUDE}/qd_{n}.h" for n in ("mem", "vring", "loop", "queue")),
+        *sorted(glob(f"{INCLUDE}/qd_*.h")),
     ],
 )
 

@@ -5,6 +5,7 @@
 """
 
 import os
+from glob import glob
 
 from cffi import FFI
 
@@ -58,7 +59,7 @@ ffibuilder.set_source(
     include_dirs=[CORE, f"{HERE}/csrc"],
     extra_compile_args=[*FLAGS, *GENERATED, *sanitize],
     extra_link_args=["-pthread", *sanitize],
-    depends=[f"{HERE}/csrc/qn.h", f"{HERE}/csrc/qn_api.h", *(f"{CORE}/qd_{n}.h" for n in ("mem", "vring", "loop", "queue"))],
+    depends=[f"{HERE}/csrc/qn.h", f"{HERE}/csrc/qn_api.h", *sorted(glob(f"{CORE}/qd_*.h"))],
 )
 
 if __name__ == "__main__":

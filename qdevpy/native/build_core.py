@@ -6,6 +6,7 @@
 """
 
 import os
+from glob import glob
 from pathlib import Path
 
 from cffi import FFI
@@ -32,7 +33,7 @@ ffibuilder.set_source(
         f"{ROOT}/csrc/core.h",
         f"{ROOT}/csrc/fair_lock.h",
         f"{ROOT}/csrc/core_cdef.h",
-        *(f"{ROOT}/include/qd_{n}.h" for n in ("mem", "vring", "loop")),
+        *sorted(glob(f"{ROOT}/include/qd_*.h")),
     ],
 )
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+#: of a packed ring's position: the wrap counter
+WRAP_BIT = 15
+
+
 class NativeHandler(NamedTuple):
     """The C side of a queue.
 
@@ -104,7 +108,9 @@ class VirtQueue:
     """A virtqueue. The transport sets ``size``, the addresses, ``enabled`` and ``vector``; all with the VM lock held.
 
     :ivar size: entries, as the driver chose
-    :ivar desc: guest-physical address of the descriptor table; ``avail`` and ``used`` likewise
+    :ivar desc: guest-physical address of the descriptor table, or of the packed ring
+    :ivar avail: that of the available ring, or the packed ring's driver event suppression structure
+    :ivar used: that of the used ring, or the packed ring's device event suppression structure
     :ivar enabled: the driver has set it up
     :ivar vector: MSI-X vector, or ``NO_VECTOR``
     :ivar pointer: ``struct qd_vq *``
@@ -165,13 +171,24 @@ class VirtQueue:
 
     @property
     def positions(self) -> tuple[int, int]:
-        """The next avail entry to take and the next used entry to fill; may be set while the queue is idle."""
-        return self.pointer.ring.last_avail, self.pointer.ring.used_idx
+        """The next avail entry to take and the next used entry to fill; may be set while the queue is idle.
+
+        In a packed ring they are descriptors, with their wrap counters in bit 15 (2.8.1), as QEMU has them.
+        """
+        ring = self.pointer.ring
+        if not self.device.has_feature(defs.F_RING_PACKED):
+            return ring.last_avail, ring.used_idx
+        return ring.last_avail | ring.avail_wrap << WRAP_BIT, ring.used_idx | ring.used_wrap << WRAP_BIT
 
     @positions.setter
     def positions(self, positions: tuple[int, int]) -> None:
         assert self.state is QueueState.IDLE, f"{self.label} is in use"
-        self.pointer.ring.last_avail, self.pointer.ring.used_idx = positions
+        ring = self.pointer.ring
+        ring.last_avail, ring.used_idx = positions
+        if self.device.has_feature(defs.F_RING_PACKED):
+            (ring.avail_wrap, ring.last_avail), (ring.used_wrap, ring.used_idx) = (
+                divmod(position, 1 << WRAP_BIT) for position in positions
+            )
 
     @property
     def inflight(self) -> int:
@@ -190,12 +207,9 @@ class VirtQueue:
             return
         vdev = self.device.vdev
         vdev.features = self.device.features
-        # chains that a handler in Python kept over a stop (bus mastering off, VM paused) are in flight still
-        inflight = self.pointer.ring.inflight
         if lib.qd_vq_setup(self.pointer, self.size, self.desc, self.avail, self.used):
             self.device.mark_broken(f"{self.label}: {self._ring_error()}")
             return
-        self.pointer.ring.inflight = inflight
         error = lib.qd_vq_start(self.pointer)
         if error:
             self.device.mark_broken(f"{self.label}: cannot be started: {os.strerror(-error)}")

@@ -13,6 +13,7 @@ struct qd_mem { uint32_t n; struct qd_ram ram[...]; ...; };
 struct iovec { void *iov_base; size_t iov_len; };
 struct qd_vring {
     uint16_t num, last_avail, used_idx, published, inflight;
+    bool packed, in_order, avail_wrap, used_wrap;
     uint64_t popped;
     const char *error;
     ...;

@@ -4,15 +4,18 @@
  */
 #include "core.h"
 
+#include <stdlib.h>
+
 int qd_vq_setup(struct qd_vq *vq, uint16_t num, uint64_t desc, uint64_t avail, uint64_t used)
 {
+    if (qd_vring_needs_flight(vq->vdev->features) && !vq->ring.flight)
+        vq->ring.flight = calloc(1, sizeof(*vq->ring.flight));
     return qd_vring_setup(&vq->ring, vq->vdev->mem, num, desc, avail, used, vq->vdev->features);
 }
 
 void qd_vq_forget(struct qd_vq *vq)
 {
-    uint64_t popped = vq->ring.popped;
-    vq->ring = (struct qd_vring){.mem = vq->vdev->mem, .popped = popped};
+    free(qd_vring_forget(&vq->ring, vq->vdev->mem));
 }
 
 void qd_vdev_set_error(struct qd_vdev *vdev, const char *why)

@@ -55,6 +55,7 @@ void qd_vdev_free(struct qd_vdev *vdev)
 {
     for (unsigned i = 0; i < vdev->n_queues; i++) {
         pthread_mutex_destroy(&vdev->queues[i]->lock);
+        free(vdev->queues[i]->ring.flight);
         free(vdev->queues[i]);
     }
     pthread_mutex_destroy(&vdev->isr_lock);
@@ -74,6 +75,7 @@ struct qd_vq *qd_vdev_add_queue(struct qd_vdev *vdev)
     vq->vdev = vdev;
     vq->index = vdev->n_queues;
     vq->irq_fd = QD_NO_FD;
+    qd_vring_forget(&vq->ring, vdev->mem);
     vdev->queues[vdev->n_queues++] = vq;
     return vq;
 }

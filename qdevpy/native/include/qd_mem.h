@@ -38,4 +38,22 @@ static inline void *qd_mem_ptr(const struct qd_mem *mem, uint64_t gpa, uint64_t 
     return NULL;
 }
 
+/* The same, looking first where the last one was. *NEAR: a region of MEM; the caller's, so that threads do not share it. */
+static inline void *qd_mem_ptr_near(const struct qd_mem *mem, const struct qd_ram **near, uint64_t gpa, uint64_t len)
+{
+    const struct qd_ram *ram = *near;
+    uint64_t offset = gpa - ram->gpa; /* below the region it wraps, and is larger than any region */
+    if (__builtin_expect(offset < ram->size && len <= ram->size - offset, 1))
+        return ram->hva + offset;
+    for (uint32_t i = 0; i < mem->n; i++) {
+        ram = &mem->ram[i];
+        offset = gpa - ram->gpa;
+        if (offset < ram->size && len <= ram->size - offset) {
+            *near = ram;
+            return ram->hva + offset;
+        }
+    }
+    return NULL;
+}
+
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The device's side of a split virtqueue (virtio 1.2, section 2.7).
+ * The device's side of a virtqueue, split (virtio 1.2, section 2.7) or packed (2.8).
  *
  * Everything on the way of a request is `static inline`, so a plugin's own C
  * module compiles it into its handler and no call crosses a module boundary.
@@ -15,356 +15,183 @@
 #ifndef QD_VRING_H
 #define QD_VRING_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/uio.h>
+#include "qd_flight.h"
+#include "qd_iov.h"
+#include "qd_vring_packed.h"
+#include "qd_vring_split.h"
 
-#include "qd_mem.h"
-
-#define QD_VRING_MAX 1024 /* the largest queue size and the longest chain that we accept */
-
-/* 2.7.5 The Virtqueue Descriptor Table */
-#define QD_DESC_F_NEXT 1
-#define QD_DESC_F_WRITE 2
-#define QD_DESC_F_INDIRECT 4
-/* 2.7.6, 2.7.8 */
-#define QD_AVAIL_F_NO_INTERRUPT 1
-#define QD_USED_F_NO_NOTIFY 1
-
-/* 6 Reserved Feature Bits, as far as the ring is concerned */
-#define QD_F_NOTIFY_ON_EMPTY 24
-#define QD_F_RING_INDIRECT_DESC 28
-#define QD_F_RING_EVENT_IDX 29
-#define QD_F_VERSION_1 32
-
-struct qd_desc {
-    uint64_t addr;
-    uint32_t len;
-    uint16_t flags;
-    uint16_t next;
-};
-
-/* The same in an indirect table, whose address need not be aligned. */
-struct qd_desc_any {
-    uint64_t addr;
-    uint32_t len;
-    uint16_t flags;
-    uint16_t next;
-} __attribute__((packed, aligned(1)));
-
-struct qd_used_elem {
-    uint32_t id;
-    uint32_t len;
-};
-
-struct qd_vring {
-    const struct qd_mem *mem;
-    uint16_t num;           /* entries; a power of two; 0: not set up */
-    bool event_idx;         /* VIRTIO_F_EVENT_IDX negotiated */
-    bool indirect;          /* VIRTIO_F_INDIRECT_DESC negotiated */
-    bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY negotiated by a legacy driver */
-    bool signalled_valid;   /* signalled_used holds (2.7.10) */
-    uint16_t last_avail;    /* next avail entry to pop */
-    uint16_t shadow_avail;  /* avail->idx as last read */
-    uint16_t used_idx;      /* next used entry to fill */
-    uint16_t published;     /* used->idx as the guest sees it */
-    uint16_t signalled_used;/* used_idx at the last interrupt decision */
-    uint16_t inflight;      /* popped, not pushed */
-    uint64_t popped;        /* chains popped since the ring was made; statistics */
-    const char *error;      /* why the ring is broken, or NULL */
-    struct qd_desc *desc;
-    uint16_t *avail;        /* flags, idx, ring[num], used_event */
-    uint16_t *used;         /* flags, idx, {id, len}[num], avail_event */
-};
-
-/* One popped chain: readable buffers first, then writable ones (2.7.4.2). */
-struct qd_elem {
-    uint16_t head;
-    uint16_t out_num, in_num; /* iov[0..out_num) is for the device to read, then in_num to write */
-    uint64_t out_len, in_len; /* bytes; more than the 2^32 that 2.7.4 allows where the driver points to a place twice */
-    struct iovec iov[QD_VRING_MAX];
-};
-
-#define qd_load16(p) __atomic_load_n((const uint16_t *)(p), __ATOMIC_RELAXED)
-#define qd_store16(p, v) __atomic_store_n((uint16_t *)(p), (v), __ATOMIC_RELAXED)
-
-static inline uint16_t *qd_vring_used_event(const struct qd_vring *vr) { return &vr->avail[2 + vr->num]; }
-static inline uint16_t *qd_vring_avail_event(const struct qd_vring *vr) { return &vr->used[2 + 4 * vr->num]; }
-
-static inline int qd_vring_break(struct qd_vring *vr, const char *why)
+/* Whether a ring with these features needs a struct qd_flight. */
+static inline bool qd_vring_needs_flight(uint64_t features)
 {
-    if (!vr->error)
-        vr->error = why;
-    return -1;
+    /* 6.1: a legacy driver knows neither */
+    return features >> QD_F_VERSION_1 & 1 && (features >> QD_F_RING_PACKED & 1 || features >> QD_F_IN_ORDER & 1);
 }
 
-/* Bring a ring up at three guest-physical addresses. FEATURES is the negotiated
- * set. 0, or -1 with `error` set where the size or an address is not acceptable.
- * last_avail and used_idx continue from what the caller stored in them. */
+/* Bring a ring up at three guest-physical addresses: descriptor table, available ring and used ring, or packed
+ * descriptor ring, driver's and device's event suppression structure. FEATURES is the negotiated set. 0, or -1 with
+ * `error` set where the size or an address is not acceptable.
+ * Positions and chains in flight continue from what is stored in them, qd_vring_forget() being the beginning. */
 static inline int qd_vring_setup(struct qd_vring *vr, const struct qd_mem *mem, uint16_t num,
                                  uint64_t desc, uint64_t avail, uint64_t used, uint64_t features)
 {
     vr->mem = mem;
+    vr->near = &mem->ram[0];
     vr->error = NULL;
     vr->num = 0;
-    if (num == 0 || num > QD_VRING_MAX || (num & (num - 1)))
-        return qd_vring_break(vr, "queue size is not a power of two from 1 to 1024");
-    /* 2.7: alignment of 16, 2 and 4 */
-    if (desc & 15 || avail & 1 || used & 3)
-        return qd_vring_break(vr, "a ring's address is not aligned");
-    vr->desc = qd_mem_ptr(mem, desc, 16ull * num);
-    vr->avail = qd_mem_ptr(mem, avail, 6ull + 2ull * num);
-    vr->used = qd_mem_ptr(mem, used, 6ull + 8ull * num);
-    if (!vr->desc || !vr->avail || !vr->used)
-        return qd_vring_break(vr, "a ring lies outside guest memory");
-    vr->num = num;
+    bool modern = features >> QD_F_VERSION_1 & 1;
+    vr->packed = modern && features >> QD_F_RING_PACKED & 1;
+    vr->in_order = modern && features >> QD_F_IN_ORDER & 1;
     vr->event_idx = features >> QD_F_RING_EVENT_IDX & 1;
     vr->indirect = features >> QD_F_RING_INDIRECT_DESC & 1;
-    vr->notify_on_empty = (features >> QD_F_NOTIFY_ON_EMPTY & 1) && !(features >> QD_F_VERSION_1 & 1);
-    vr->shadow_avail = vr->last_avail;
-    vr->published = vr->signalled_used = vr->used_idx;
+    vr->notify_on_empty = (features >> QD_F_NOTIFY_ON_EMPTY & 1) && !modern;
     vr->signalled_valid = false;
-    vr->inflight = 0;
+    if (qd_vring_needs_flight(features) && !vr->flight)
+        return qd_vring_break(vr, "no memory for the chains in flight");
+    if (vr->packed ? qd_packed_setup(vr, num, desc, avail, used) : qd_split_setup(vr, num, desc, avail, used))
+        return -1;
+    vr->num = num;
     return 0;
 }
 
-/* Entries that the driver offered and nobody popped; -1 on a violation. */
+/* The state of a ring that was never set up, but for the statistics; its flight, if it has one, goes back to the caller. */
+static inline struct qd_flight *qd_vring_forget(struct qd_vring *vr, const struct qd_mem *mem)
+{
+    struct qd_flight *flight = vr->flight;
+    /* 2.8.1: wrap counters begin with 1 */
+    *vr = (struct qd_vring){.mem = mem, .popped = vr->popped, .avail_wrap = true, .used_wrap = true};
+    return flight;
+}
+
+/* Chains that the driver offered and nobody popped, at least; -1 on a violation. A packed ring knows of one only. */
 static inline int qd_vring_pending(struct qd_vring *vr)
 {
-    if (vr->shadow_avail == vr->last_avail) {
-        vr->shadow_avail = qd_load16(&vr->avail[1]);
-        /* pairs with the driver's barrier between filling avail->ring[] and
-         * raising avail->idx (2.7.13.3.1): entries below idx are visible now */
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    }
-    uint16_t n = (uint16_t)(vr->shadow_avail - vr->last_avail);
-    if (n > vr->num)
-        return qd_vring_break(vr, "avail index moved by more than the queue size");
-    return n;
+    return vr->packed ? qd_packed_pending(vr) : qd_split_pending(vr);
 }
 
-/* Append the buffer of one descriptor to ELEM. */
-static inline int qd_vring_add(struct qd_vring *vr, struct qd_elem *e, uint64_t addr, uint32_t len, uint16_t flags)
+/* In-order split rings: the chain is remembered, and may not be offered twice. */
+static inline int qd_vring_remember(struct qd_vring *vr, uint16_t head)
 {
-    uint32_t n = (uint32_t)e->out_num + e->in_num;
-    if (n >= QD_VRING_MAX)
-        return qd_vring_break(vr, "descriptor chain longer than 1024 buffers");
-    if (len == 0)
-        return qd_vring_break(vr, "descriptor of zero length");
-    void *p = qd_mem_ptr(vr->mem, addr, len);
-    if (!p)
-        return qd_vring_break(vr, "descriptor points outside guest memory");
-    if (flags & QD_DESC_F_WRITE) {
-        e->in_num++;
-        e->in_len += len;
-    } else {
-        if (e->in_num)
-            return qd_vring_break(vr, "readable descriptor after a writable one");
-        e->out_num++;
-        e->out_len += len;
-    }
-    e->iov[n].iov_base = p;
-    e->iov[n].iov_len = len;
-    return 0;
-}
-
-/* Walk one table (the ring's own, or an indirect one of NUM entries) from I. */
-static inline int qd_vring_walk(struct qd_vring *vr, struct qd_elem *e, const void *table,
-                                uint32_t num, uint16_t i, bool is_indirect)
-{
-    for (uint32_t steps = 0; steps < num; steps++) {
-        if (i >= num)
-            return qd_vring_break(vr, "descriptor index beyond its table");
-        /* volatile: each field is read once, into a local, and the driver's later changes are not seen */
-        const volatile struct qd_desc_any *d = (const struct qd_desc_any *)table + i;
-        uint64_t addr = d->addr;
-        uint32_t len = d->len;
-        uint16_t flags = d->flags, next = d->next;
-        if (flags & QD_DESC_F_INDIRECT) {
-            /* 2.7.5.3.1: only where negotiated, never nested, never with NEXT */
-            if (!vr->indirect || is_indirect || flags & QD_DESC_F_NEXT)
-                return qd_vring_break(vr, "indirect descriptor where none is allowed");
-            if (len == 0 || len % 16 || len / 16 > QD_VRING_MAX)
-                return qd_vring_break(vr, "indirect table of a wrong size");
-            const void *inner = qd_mem_ptr(vr->mem, addr, len);
-            if (!inner)
-                return qd_vring_break(vr, "indirect table outside guest memory");
-            return qd_vring_walk(vr, e, inner, len / 16, 0, true);
-        }
-        if (qd_vring_add(vr, e, addr, len, flags))
-            return -1;
-        if (!(flags & QD_DESC_F_NEXT))
-            return 0;
-        i = next;
-    }
-    return qd_vring_break(vr, "descriptor chain loops");
+    if (qd_flight_has(vr->flight, head))
+        return qd_vring_break(vr, "chain offered that is in use");
+    qd_flight_add(vr->flight, head, 1);
+    return 1;
 }
 
 /* Take the next chain. 1: ELEM is filled; 0: none offered; -1: ring broken. */
 static inline int qd_vring_pop(struct qd_vring *vr, struct qd_elem *e)
 {
-    if (vr->error || !vr->num)
+    if (!vr->num)
         return -1;
-    int n = qd_vring_pending(vr);
-    if (n <= 0)
-        return n;
-    if (vr->inflight >= vr->num)
-        return qd_vring_break(vr, "more chains offered than the queue has entries");
-    uint16_t head = qd_load16(&vr->avail[2 + (vr->last_avail & (vr->num - 1))]);
-    if (head >= vr->num)
-        return qd_vring_break(vr, "avail entry beyond the descriptor table");
-    e->head = head;
-    e->out_num = e->in_num = 0;
-    e->out_len = e->in_len = 0;
-    if (qd_vring_walk(vr, e, vr->desc, vr->num, head, false))
-        return -1;
-    vr->last_avail++;
-    vr->inflight++;
-    vr->popped++;
-    return 1;
+    if (vr->packed)
+        return qd_packed_pop(vr, e);
+    int n = qd_split_pop(vr, e);
+    return n == 1 && vr->flight ? qd_vring_remember(vr, e->head) : n;
 }
 
-/* Give the last popped chain back as if it had not been popped. */
+/* Give the last popped chain back as if it had not been popped; several times, the newest first. None of them was pushed. */
 static inline void qd_vring_unpop(struct qd_vring *vr)
 {
-    vr->last_avail--;
     vr->inflight--;
     vr->popped--;
+    uint16_t count = vr->flight ? qd_flight_take_back(vr->flight) : 1;
+    if (vr->packed)
+        qd_packed_unpop(vr, count);
+    else
+        vr->last_avail--;
 }
 
-/* Fill a used entry; the guest sees it at the next qd_vring_publish(). */
+static inline void qd_vring_use(struct qd_vring *vr, uint16_t head, uint16_t count, uint32_t len)
+{
+    if (vr->packed)
+        qd_packed_use(vr, head, count, len);
+    else
+        qd_split_use(vr, head, len);
+}
+
+/* A chain of a ring with a flight is done: it becomes used, or waits for those that were offered before it (2.7.9, 2.8.8). */
+static inline void qd_vring_push_known(struct qd_vring *vr, uint16_t head, uint32_t len)
+{
+    struct qd_flight *f = vr->flight;
+    struct qd_chain *chain = &f->chains[head];
+    vr->inflight--;
+    if (!vr->in_order) {
+        qd_packed_use(vr, head, chain->count, len);
+        chain->count = 0;
+        return;
+    }
+    chain->done = true;
+    chain->len = len;
+    while (f->oldest != f->newest) {
+        uint16_t id = f->order[f->oldest % QD_VRING_MAX];
+        chain = &f->chains[id];
+        if (!chain->done)
+            break;
+        qd_vring_use(vr, id, chain->count, chain->len);
+        *chain = (struct qd_chain){0};
+        f->oldest++;
+    }
+}
+
+/* Give a popped chain back with LEN bytes written; the guest sees it at the next qd_vring_publish(). */
 static inline void qd_vring_push(struct qd_vring *vr, uint16_t head, uint32_t len)
 {
-    if (vr->error || !vr->num)
+    if (!vr->num)
         return;
-    volatile struct qd_used_elem *ring = (volatile struct qd_used_elem *)&vr->used[2];
-    ring[vr->used_idx & (vr->num - 1)].id = head;
-    ring[vr->used_idx & (vr->num - 1)].len = len;
-    vr->used_idx++;
-    vr->inflight--;
+    if (vr->flight) {
+        if (head < QD_VRING_MAX && qd_flight_has(vr->flight, head)) /* else not popped since a reset */
+            qd_vring_push_known(vr, head, len);
+    } else {
+        vr->inflight--;
+        qd_split_use(vr, head, len);
+    }
 }
 
-/* Show all pushed entries to the guest, once for a batch. */
+/* Show all pushed chains to the guest, once for a batch. */
 static inline void qd_vring_publish(struct qd_vring *vr)
 {
-    if (vr->error || !vr->num || vr->published == vr->used_idx)
+    if (!vr->num)
         return;
-    /* pairs with the driver's read barrier after it saw used->idx move
-     * (2.7.14): entries must be there before the index says so */
-    __atomic_store_n(&vr->used[1], vr->used_idx, __ATOMIC_RELEASE);
-    vr->published = vr->used_idx;
-}
-
-/* 2.7.10: does crossing from OLD to NEW pass EVENT? */
-static inline bool qd_vring_need_event(uint16_t event, uint16_t new_idx, uint16_t old)
-{
-    return (uint16_t)(new_idx - event - 1) < (uint16_t)(new_idx - old);
+    if (vr->packed)
+        qd_packed_publish(vr);
+    else if (vr->published != vr->used_idx)
+        qd_split_publish(vr);
 }
 
 /* After publish: must the guest be interrupted? Asking counts as deciding; without a new used entry since the
  * last decision the answer is no. */
 static inline bool qd_vring_should_interrupt(struct qd_vring *vr)
 {
-    if (vr->error || !vr->num || vr->published == vr->signalled_used)
+    if (!vr->num)
         return false;
-    /* pairs with the driver's full barrier between writing used_event (or
-     * flags) and looking at used->idx once more (2.7.7.1) */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    uint16_t old = vr->signalled_used;
-    bool valid = vr->signalled_valid;
-    vr->signalled_used = vr->published;
-    vr->signalled_valid = true;
-    /* 6.3: an empty queue interrupts whatever the driver asked for; as QEMU, with nothing in flight */
-    if (vr->notify_on_empty && vr->inflight == 0 && qd_vring_pending(vr) == 0)
-        return true;
-    if (!vr->event_idx)
-        return !(qd_load16(&vr->avail[0]) & QD_AVAIL_F_NO_INTERRUPT);
-    return !valid || qd_vring_need_event(qd_load16(qd_vring_used_event(vr)), vr->published, old);
+    return vr->packed ? qd_packed_should_interrupt(vr) : qd_split_should_interrupt(vr);
 }
 
 /* Tell the driver that kicks are not needed now; best effort. */
 static inline void qd_vring_disable_kicks(struct qd_vring *vr)
 {
-    if (vr->error || !vr->num)
+    if (!vr->num)
         return;
-    if (!vr->event_idx)
-        qd_store16(&vr->used[0], QD_USED_F_NO_NOTIFY);
-    /* with EVENT_IDX a stale avail_event is enough: it is not written */
+    if (vr->packed)
+        qd_packed_disable_kicks(vr);
+    else
+        qd_split_disable_kicks(vr);
 }
 
-/* Ask for kicks again. True: entries are there already, so serve them first. */
+/* Ask for kicks again. True: chains are there already, so serve them first. */
 static inline bool qd_vring_enable_kicks(struct qd_vring *vr)
 {
-    if (vr->error || !vr->num)
+    if (!vr->num)
         return false;
-    if (vr->event_idx)
-        qd_store16(qd_vring_avail_event(vr), vr->last_avail);
-    else
-        qd_store16(&vr->used[0], 0);
-    /* pairs with the driver's full barrier between raising avail->idx and
-     * reading avail_event or flags (2.7.13.4.1) */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    vr->shadow_avail = vr->last_avail;
-    return qd_vring_pending(vr) > 0;
+    return vr->packed ? qd_packed_enable_kicks(vr) : qd_split_enable_kicks(vr);
 }
 
-/* iovec helpers: devices accept any layout (VIRTIO_F_ANY_LAYOUT), so headers are
- * copied out of the buffers by offset, never taken from "the first descriptor". */
-static inline size_t qd_iov_read(const struct iovec *iov, unsigned n, size_t offset, void *to, size_t len)
+/* As qd_vring_enable_kicks(), for who found the ring empty and gave back what he had popped, too little for him: ask
+ * for a kick at the next chain beyond those. True: it is there already. */
+static inline bool qd_vring_enable_kicks_beyond(struct qd_vring *vr)
 {
-    size_t done = 0;
-    for (unsigned i = 0; i < n && done < len; i++) {
-        if (offset >= iov[i].iov_len) {
-            offset -= iov[i].iov_len;
-            continue;
-        }
-        size_t part = iov[i].iov_len - offset;
-        if (part > len - done)
-            part = len - done;
-        __builtin_memcpy((char *)to + done, (char *)iov[i].iov_base + offset, part);
-        done += part;
-        offset = 0;
-    }
-    return done;
-}
-
-static inline size_t qd_iov_write(const struct iovec *iov, unsigned n, size_t offset, const void *from, size_t len)
-{
-    size_t done = 0;
-    for (unsigned i = 0; i < n && done < len; i++) {
-        if (offset >= iov[i].iov_len) {
-            offset -= iov[i].iov_len;
-            continue;
-        }
-        size_t part = iov[i].iov_len - offset;
-        if (part > len - done)
-            part = len - done;
-        __builtin_memcpy((char *)iov[i].iov_base + offset, (const char *)from + done, part);
-        done += part;
-        offset = 0;
-    }
-    return done;
-}
-
-/* TO gets the LEN bytes of IOV that start at OFFSET; returns the parts, at most N. */
-static inline unsigned qd_iov_slice(const struct iovec *iov, unsigned n, size_t offset, size_t len, struct iovec *to)
-{
-    unsigned parts = 0;
-    for (unsigned i = 0; i < n && len; i++) {
-        if (offset >= iov[i].iov_len) {
-            offset -= iov[i].iov_len;
-            continue;
-        }
-        size_t part = iov[i].iov_len - offset;
-        if (part > len)
-            part = len;
-        to[parts].iov_base = (char *)iov[i].iov_base + offset;
-        to[parts++].iov_len = part;
-        len -= part;
-        offset = 0;
-    }
-    return parts;
+    if (!vr->num)
+        return false;
+    return vr->packed ? qd_packed_kick_beyond(vr, vr->shadow_avail) : qd_split_kick_beyond(vr, vr->shadow_avail);
 }
 
 #endif

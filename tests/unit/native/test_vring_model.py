@@ -48,6 +48,7 @@ class Pair:
             USED,
             indirect=defs.F_RING_INDIRECT_DESC in features,
             event_idx=defs.F_RING_EVENT_IDX in features,
+            in_order={defs.F_IN_ORDER, defs.F_VERSION_1} <= features,
             notify_on_empty=defs.F_NOTIFY_ON_EMPTY in features and defs.F_VERSION_1 not in features,
             start=start,
         )
@@ -107,7 +108,9 @@ def descriptor(address: int, length: int, flags: int, next_: int) -> bytes:
     return struct.pack("<QIHH", address, length, flags, next_)
 
 
-FEATURES = st.sets(st.sampled_from([defs.F_RING_EVENT_IDX, defs.F_RING_INDIRECT_DESC, defs.F_NOTIFY_ON_EMPTY, defs.F_VERSION_1]))
+FEATURES = st.sets(
+    st.sampled_from([defs.F_RING_EVENT_IDX, defs.F_RING_INDIRECT_DESC, defs.F_NOTIFY_ON_EMPTY, defs.F_VERSION_1, defs.F_IN_ORDER])
+)
 STARTS = st.sampled_from([0, 1, 0x7FFF, 0xFFFD, 0xFFFF])
 
 
@@ -123,6 +126,7 @@ class WellBehavedDriver(RuleBasedStateMachine):
         self.owned: dict[int, list[int]] = {}
         self.avail_idx = start
         self.inflight: list[Chain] = []
+        self.waiting: set[int] = set()
 
     def teardown(self) -> None:
         if hasattr(self, "pair"):
@@ -169,12 +173,14 @@ class WellBehavedDriver(RuleBasedStateMachine):
         if chain is not None:
             self.inflight.append(chain)
 
-    @rule()
-    def pop_and_give_back(self) -> None:
-        if self.pair.pop() is not None:
+    @rule(most=st.integers(1, 4))
+    def pop_ahead_and_give_back(self, most: int) -> None:
+        popped = 0
+        while popped < most and self.pair.pop() is not None:
+            popped += 1
+        for _ in range(popped):
             lib.qd_vring_unpop(ffi.addressof(self.pair.queue, "ring"))
-            self.pair.model.last_avail = (self.pair.model.last_avail - 1) & 0xFFFF
-            self.pair.model.inflight -= 1
+            self.pair.model.unpop()
 
     @precondition(lambda self: self.inflight)
     @rule(data=st.data(), length=st.integers(0, 1 << 31))
@@ -182,7 +188,10 @@ class WellBehavedDriver(RuleBasedStateMachine):
         chain = self.inflight.pop(data.draw(st.integers(0, len(self.inflight) - 1)))
         lib.qd_vq_push(self.pair.queue, chain.head, length)
         self.pair.model.push(chain.head, length)
-        self.free += self.owned.pop(chain.head)
+        self.waiting.add(chain.head)
+        for head in [head for head in self.waiting if head not in self.pair.model.flight]:
+            self.waiting.remove(head)
+            self.free += self.owned.pop(head)
 
     @rule()
     def publish(self) -> None:

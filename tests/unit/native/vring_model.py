@@ -41,8 +41,11 @@ class RingModel:
     indirect: bool = True
     event_idx: bool = True
     notify_on_empty: bool = False
+    in_order: bool = False
     start: int = 0
     broken: bool = False
+    #: in order: bytes written by head, None while the device has the chain
+    flight: dict[int, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.last_avail = self.shadow = self.start
@@ -89,7 +92,17 @@ class RingModel:
         head = self.get16(self.avail + 4 + 2 * (self.last_avail % self.num))
         chain = Chain(head)
         self.walk(chain, self.desc, self.num, head, inside=False)
+        if self.in_order:
+            if head in self.flight:
+                raise BrokenRingError
+            self.flight[head] = None
         return chain
+
+    def unpop(self) -> None:
+        self.last_avail = (self.last_avail - 1) & 0xFFFF
+        self.inflight -= 1
+        if self.in_order:
+            self.flight.popitem()
 
     def walk(self, chain: Chain, table: int, num: int, index: int, *, inside: bool) -> None:
         seen = 0
@@ -123,9 +136,21 @@ class RingModel:
     def push(self, head: int, length: int) -> None:
         if self.broken:
             return
+        self.inflight -= 1
+        if not self.in_order:
+            self.use(head, length)
+            return
+        self.flight[head] = length
+        while self.flight:  # 2.7.9: those before it come first
+            oldest, written = next(iter(self.flight.items()))
+            if written is None:
+                return
+            del self.flight[oldest]
+            self.use(oldest, written)
+
+    def use(self, head: int, length: int) -> None:
         self.memory.write(self.used + 4 + 8 * (self.used_idx % self.num), struct.pack("<II", head, length))
         self.used_idx = (self.used_idx + 1) & 0xFFFF
-        self.inflight -= 1
 
     def publish(self) -> bool:
         """Show what was pushed; whether the driver wants an interrupt (2.7.7, 2.7.10)."""

@@ -25,22 +25,6 @@ enum got {
     GOT_STOP,    /* the ring is broken or the peer is gone */
 };
 
-/* Ask for a kick at the next buffer beyond those that we have seen. True: it is there already. Unlike
- * qd_vring_enable_kicks() this works while seen buffers are left, too few for the frame that waits. */
-static bool wants_kick(struct qd_vring *vr)
-{
-    if (vr->error)
-        return false;
-    uint16_t seen = vr->shadow_avail;
-    if (vr->event_idx)
-        qd_store16(qd_vring_avail_event(vr), seen);
-    else
-        qd_store16(&vr->used[0], 0);
-    /* pairs with the driver's full barrier between raising avail->idx and reading avail_event or flags */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return qd_load16(&vr->avail[1]) != seen;
-}
-
 static void unpop(struct qn_queue *q, unsigned n)
 {
     while (n--)
@@ -262,7 +246,7 @@ static bool pump(struct qn_queue *q)
             return true;
         if (r == GOT_STOP)
             return false;
-        if (r == GOT_NO_ROOM && !wants_kick(vr))
+        if (r == GOT_NO_ROOM && !qd_vring_enable_kicks_beyond(vr))
             return false;
     }
     return true; /* level-triggered: we come back */
@@ -284,7 +268,7 @@ void qn_rx_resume(struct qn_queue *q)
             qn_arm(q, &q->io, &q->armed);
             break;
         }
-        if (!wants_kick(vr))
+        if (!qd_vring_enable_kicks_beyond(vr))
             break;
     }
     qd_vq_flush(q->vq);
