@@ -10,187 +10,29 @@
     queue.kick()
     written = queue.wait(head)
     data = queue.read(head)
+
+Rings are in ``rings.py`` and, where VIRTIO_F_RING_PACKED is among the features, ``packed.py``.
 """
 
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import attrs
-
 from qdevpy.accel.base import MsiMessage
 from qdevpy.pci import config
+from qdevpy.testing.packed import PackedQueue
+from qdevpy.testing.rings import PAGE, DriverQueue, SplitQueue
 from qdevpy.virtio import defs, pci_legacy, pci_modern
 
 if TYPE_CHECKING:
     from qdevpy.pci.device import PCIDevice
     from qdevpy.testing.machine import FakeMachine
 
-PAGE = 4096
-NEXT, WRITE, INDIRECT = 1, 2, 4
 #: where messages go, and how their data is made from devfn and vector
 MSI_ADDRESS = 0xFEE0_0000
 MSIX_ENABLE, MSIX_FUNCTION_MASK = 0x8000, 0x4000
-
-
-@attrs.define
-class Chain:
-    """A chain that was offered.
-
-    :ivar writable: ``(address, length)`` of each buffer for the device to write
-    """
-
-    head: int
-    descriptors: list[int]
-    writable: list[tuple[int, int]]
-
-
-class DriverQueue:
-    """One split virtqueue, driver's side.
-
-    :param size: entries
-    :param base: address where everything is laid out as the legacy interface wants it
-    """
-
-    def __init__(self, driver: PCIDriver, index: int, size: int) -> None:
-        self.driver = driver
-        self.memory = driver.machine.memory
-        self.index = index
-        self.size = size
-        self.desc = driver.allocator.take(16 * size + 6 + 2 * size + PAGE + 6 + 8 * size, PAGE)
-        self.avail = self.desc + 16 * size
-        self.used = (self.avail + 6 + 2 * size + PAGE - 1) & ~(PAGE - 1)
-        self.free = list(range(size))
-        self.avail_idx = 0
-        self.seen = 0
-        self.chains: dict[int, Chain] = {}
-        self.done: dict[int, int] = {}
-        self.order: list[int] = []
-
-    # -- offering
-
-    def add(self, readable: Sequence[bytes] = (), writable: Sequence[int] = (), *, indirect: bool = False) -> int:
-        """Copy READABLE buffers in, make room for WRITABLE ones, and offer the chain; its head."""
-        buffers = [(self._put(data), len(data), 0) for data in readable]
-        room = [(self.driver.allocator.take(max(length, 1)), length) for length in writable]
-        buffers += [(address, length, WRITE) for address, length in room]
-        return self.add_raw(buffers, room, indirect=indirect)
-
-    def add_raw(
-        self, buffers: Sequence[tuple[int, int, int]], room: Sequence[tuple[int, int]] = (), *, indirect: bool = False
-    ) -> int:
-        """Offer ``(address, length, flags)`` as they are, sound or not."""
-        if indirect:
-            table = self.driver.allocator.take(16 * len(buffers))
-            self._write_table(table, buffers, range(len(buffers)))
-            buffers = [(table, 16 * len(buffers), INDIRECT)]
-        descriptors = [self.free.pop(0) for _ in buffers]
-        self._write_table(self.desc, buffers, descriptors)
-        self.chains[descriptors[0]] = Chain(descriptors[0], descriptors, list(room))
-        self.offer(descriptors[0])
-        return descriptors[0]
-
-    def write_descriptor(self, index: int, address: int, length: int, flags: int, following: int = 0) -> None:
-        """A descriptor, whatever it says."""
-        self.memory.write(self.desc + 16 * index, struct.pack("<QIHH", address, length, flags, following))
-
-    def _put(self, data: bytes) -> int:
-        address = self.driver.allocator.take(max(len(data), 1))
-        self.memory.write(address, data)
-        return address
-
-    def _write_table(self, table: int, buffers: Sequence[tuple[int, int, int]], indices: Sequence[int]) -> None:
-        for i, (address, length, flags) in enumerate(buffers):
-            last = i == len(buffers) - 1
-            following = 0 if last else indices[i + 1]
-            entry = struct.pack("<QIHH", address, length, flags if last else flags | NEXT, following)
-            self.memory.write(table + 16 * indices[i], entry)
-
-    def offer(self, head: int) -> None:
-        """Put HEAD into the available ring and raise its index."""
-        self._store(self.avail + 4 + 2 * (self.avail_idx % self.size), head)
-        self.avail_idx = (self.avail_idx + 1) & 0xFFFF
-        self._store(self.avail + 2, self.avail_idx)
-
-    def kick(self) -> None:
-        """Write the notify register, always."""
-        self.driver.notify(self.index)
-
-    def kick_if_wanted(self) -> bool:
-        """Write the notify register where the device asks for it (2.7.13.4), for the chain offered last."""
-        if self.driver.features >> defs.F_RING_EVENT_IDX & 1:
-            wanted = self.avail_event == (self.avail_idx - 1) & 0xFFFF
-        else:
-            wanted = not self._load(self.used) & 1
-        if wanted:
-            self.kick()
-        return wanted
-
-    # -- collecting
-
-    def collect(self) -> int:
-        """Take what the device has used since last time; how many chains."""
-        count = 0
-        while self.seen != self._load(self.used + 2):
-            head, length = struct.unpack("<II", self.memory.read(self.used + 4 + 8 * (self.seen % self.size), 8))
-            self.seen = (self.seen + 1) & 0xFFFF
-            self.done[head] = length
-            self.order.append(head)
-            self.free += self.chains[head].descriptors
-            count += 1
-        return count
-
-    @property
-    def used_index(self) -> int:
-        """The device's used index, as it is in memory now."""
-        return self._load(self.used + 2)
-
-    def wait(self, head: int, timeout: float = 10.0) -> int:
-        """Bytes that the device says it wrote into chain HEAD; runs the main loop meanwhile.
-
-        :raises TimeoutError: it is not used in time
-        """
-        what = f"queue {self.index}: chain {head}"
-        self.driver.machine.wait_for(lambda: self.collect() >= 0 and head in self.done, what, timeout)
-        return self.done.pop(head)
-
-    def read(self, head: int) -> bytes:
-        """The writable buffers of a chain, joined."""
-        return b"".join(self.memory.read(address, length) for address, length in self.chains[head].writable)
-
-    def request(
-        self, readable: Sequence[bytes] = (), writable: Sequence[int] = (), *, indirect: bool = False
-    ) -> tuple[int, bytes]:
-        """Offer, kick, wait: bytes written, and the writable buffers."""
-        head = self.add(readable, writable, indirect=indirect)
-        self.kick()
-        written = self.wait(head)
-        return written, self.read(head)
-
-    # -- event suppression (2.7.7, 2.7.10)
-
-    def set_used_event(self, index: int) -> None:
-        """Interrupt when the used index passes INDEX (EVENT_IDX)."""
-        self._store(self.avail + 4 + 2 * self.size, index & 0xFFFF)
-
-    @property
-    def avail_event(self) -> int:
-        """Kick when the available index passes this (EVENT_IDX)."""
-        return self._load(self.used + 4 + 8 * self.size)
-
-    def set_no_interrupt(self, no: bool) -> None:
-        """VIRTQ_AVAIL_F_NO_INTERRUPT."""
-        self._store(self.avail, int(no))
-
-    def _load(self, address: int) -> int:
-        return int.from_bytes(self.memory.read(address, 2), "little")
-
-    def _store(self, address: int, value: int) -> None:
-        self.memory.write(address, value.to_bytes(2, "little"))
 
 
 class PCIDriver:
@@ -330,6 +172,10 @@ class PCIDriver:
         gsi = self.bus.intx_router(self.devfn >> 3, 1)
         return self.machine.accelerator.gsi_levels.get(gsi, False)
 
+    def has_feature(self, number: int) -> bool:
+        """Whether feature bit NUMBER was negotiated."""
+        return bool(self.features >> number & 1)
+
     # -- what the two interfaces differ in
 
     def notify(self, index: int) -> None:
@@ -387,7 +233,7 @@ class LegacyDriver(PCIDriver):
     def setup_queue(self, index: int) -> DriverQueue:
         """Select, size, PFN."""
         self.write(pci_legacy.QUEUE_SEL, index, 2)
-        queue = DriverQueue(self, index, self.read(pci_legacy.QUEUE_NUM, 2))
+        queue = SplitQueue(self, index, self.read(pci_legacy.QUEUE_NUM, 2))
         self.write(pci_legacy.QUEUE_PFN, queue.desc // PAGE, 4)
         return queue
 
@@ -464,15 +310,21 @@ class ModernDriver(PCIDriver):
         self.write(offset, value, size, pci_modern.CAP_DEVICE)
 
     def notify(self, index: int) -> None:
-        """A word to the queue's notify register."""
-        self.write(index * self.multiplier, index, 2, pci_modern.CAP_NOTIFY)
+        """Write the queue's notify register: its index, and with NOTIFICATION_DATA where its next chain will be (4.1.5.2)."""
+        if self.has_feature(defs.F_NOTIFICATION_DATA):
+            queue = next((queue for queue in self.queues if queue.index == index), None)
+            position = 0 if queue is None else queue.next_position
+            self.write(index * self.multiplier, position << 16 | index, 4, pci_modern.CAP_NOTIFY)
+        else:
+            self.write(index * self.multiplier, index, 2, pci_modern.CAP_NOTIFY)
 
     def setup_queue(self, index: int, size: int | None = None) -> DriverQueue:
         """Select, size, addresses, enable."""
         self.write(pci_modern.QUEUE_SELECT, index, 2)
         if size is not None:
             self.write(pci_modern.QUEUE_SIZE, size, 2)
-        queue = DriverQueue(self, index, self.read(pci_modern.QUEUE_SIZE, 2))
+        kind = PackedQueue if self.has_feature(defs.F_RING_PACKED) else SplitQueue
+        queue = kind(self, index, self.read(pci_modern.QUEUE_SIZE, 2))
         for register, address in (
             (pci_modern.QUEUE_DESC, queue.desc), (pci_modern.QUEUE_DRIVER, queue.avail), (pci_modern.QUEUE_DEVICE, queue.used),
         ):  # fmt: skip

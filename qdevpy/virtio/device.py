@@ -83,7 +83,11 @@ class VirtIODevice(Device):
     iommu_platform: bool = prop.only(
         kinds.Bit(), False, name="iommu_platform", why="the board has no IOMMU", help="offer VIRTIO_F_ACCESS_PLATFORM"
     )
-    packed: bool = prop.only(kinds.Bit(), False, why="rings are split rings", help="offer VIRTIO_F_RING_PACKED")
+    packed: bool = prop.bit("features", defs.F_RING_PACKED, False, help="offer VIRTIO_F_RING_PACKED")
+    in_order: bool = prop.bit("features", defs.F_IN_ORDER, False, name="in_order", help="offer VIRTIO_F_IN_ORDER")
+    notification_data: bool = prop.bit(
+        "features", defs.F_NOTIFICATION_DATA, False, help="offer VIRTIO_F_NOTIFICATION_DATA: kicks carry positions"
+    )
     queue_reset: bool = prop.bit("features", defs.F_RING_RESET, True, name="queue_reset", help="offer VIRTIO_F_RING_RESET")
     use_started: bool = prop.only(kinds.Bool(), True, why=NO_MIGRATION, help="migrate whether the device is started")
     use_disabled_flag: bool = prop.only(kinds.Bool(), True, why=NO_MIGRATION, help="migrate whether the device is disabled")

@@ -415,7 +415,9 @@ class VirtIOPCI(PCIDevice):
                 continue
             if bar.index == LEGACY_BAR and not is_modern:
                 found.append(IoEvent("pio", bar.base + pci_legacy.QUEUE_NOTIFY, 2, queue.index, fd))
-            elif bar.index == MODERN_IO_BAR and is_modern:
+            elif bar.index == MODERN_IO_BAR and is_modern and not self.device.has_feature(defs.F_NOTIFICATION_DATA):
+                # With that feature the register, one for all queues, is written with positions above the index
+                # (4.1.5.2): no value to match. Such kicks are synchronous.
                 found.append(IoEvent("pio", bar.base, 2, queue.index, fd))
             elif bar.index == MODERN_BAR and is_modern:
                 # Each queue has an address of its own, so neither value nor size need match; KVM serves this sort

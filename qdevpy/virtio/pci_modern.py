@@ -39,13 +39,15 @@ QUEUE_NOTIFY_OFF = 0x1E
 QUEUE_DESC = 0x20
 QUEUE_DRIVER = 0x28
 QUEUE_DEVICE = 0x30
-QUEUE_RESET = 0x3A  # behind queue_notify_data, which is not offered
+QUEUE_RESET = 0x3A  # behind queue_notify_data, for VIRTIO_F_NOTIF_CONFIG_DATA (39), which is not offered
 COMMON_LENGTH = 0x3C
 
 #: 64-bit addresses by register: the queue's attribute
 ADDRESSES = {QUEUE_DESC: "desc", QUEUE_DRIVER: "avail", QUEUE_DEVICE: "used"}
 #: feature bits that only the legacy interface has (6.3)
 LEGACY_ONLY = 1 << defs.F_NOTIFY_ON_EMPTY | 1 << defs.F_ANY_LAYOUT
+#: feature bits that a ring has with VERSION_1 only
+MODERN_RINGS = 1 << defs.F_RING_PACKED | 1 << defs.F_IN_ORDER
 #: what :meth:`CommonConfig.save` keeps
 STATE = ("device_select", "driver_select", "driver_features", "queue_select")
 
@@ -169,8 +171,9 @@ class CommonConfig:
         transport, chosen = self.transport, self.driver_features
         if transport.device.status & defs.STATUS_DRIVER_OK or transport.kicked_early:
             return False
-        # 6.1: without VERSION_1 only where a legacy driver would be welcome, too
-        return not chosen & ~self.offered and (bool(chosen >> defs.F_VERSION_1 & 1) or transport.has_legacy)
+        # 6.1: without VERSION_1 only where a legacy driver would be welcome, too, and that knows split rings only
+        modern = bool(chosen >> defs.F_VERSION_1 & 1)
+        return not chosen & ~self.offered and (modern or (transport.has_legacy and not chosen & MODERN_RINGS))
 
     def _write_queue(self, queue: VirtQueue, offset: int, value: int, size: int) -> None:
         if offset == QUEUE_VECTOR:
@@ -186,11 +189,15 @@ class CommonConfig:
         elif queue.enabled:
             return  # 4.1.5.1.3: size and addresses are fixed by enabling
         elif offset == QUEUE_SIZE:
-            size_wanted = value & 0xFFFF
-            if 0 < size_wanted <= queue.size_max and size_wanted & (size_wanted - 1) == 0:
-                queue.size = size_wanted
+            self._set_size(queue, value & 0xFFFF)
         else:
             self._write_address(queue, offset, value, size)
+
+    def _set_size(self, queue: VirtQueue, wanted: int) -> None:
+        """4.1.4.3.2: a power of two, which a packed ring's size need not be (2.8.10.1)."""
+        fits = wanted & (wanted - 1) == 0 or self.transport.device.has_feature(defs.F_RING_PACKED)
+        if 0 < wanted <= queue.size_max and fits:
+            queue.size = wanted
 
     def _write_address(self, queue: VirtQueue, offset: int, value: int, size: int) -> None:
         for register, attribute in ADDRESSES.items():

@@ -7,8 +7,9 @@ from typing import Any
 
 from qdevpy.backend.chardev import Chardev
 from qdevpy.backend.chardev_ringbuf import RingbufChardev
-from qdevpy.testing.driver import DriverQueue, LegacyDriver, ModernDriver
+from qdevpy.testing.driver import LegacyDriver, ModernDriver
 from qdevpy.testing.machine import FakeMachine
+from qdevpy.testing.rings import DriverQueue
 from qdevpy.virtio.pci_types import device_types_for
 from qdevpy_virtio_console.control import ControlMessage
 from qdevpy_virtio_console.device import VirtIOSerial

@@ -13,8 +13,9 @@ from blk_driver import DISCARD, ENGINES, FLUSH, GET_ID, IN, IOERR, OK, OUT, UNSU
 
 from qdevpy.backend.drive import Drive
 from qdevpy.pci import config as pci_config
-from qdevpy.testing.driver import DriverQueue, LegacyDriver, ModernDriver, PCIDriver
+from qdevpy.testing.driver import LegacyDriver, ModernDriver, PCIDriver
 from qdevpy.testing.machine import FakeMachine
+from qdevpy.testing.rings import DriverQueue
 from qdevpy.virtio import defs
 from qdevpy.virtio.pci_types import device_types_for
 from qdevpy_virtio_blk import config

@@ -7,8 +7,9 @@ from virtio_pci_rig import plugged, types_of
 
 from qdevpy.backend.drive import Drive
 from qdevpy.qdev import property as prop
-from qdevpy.testing.driver import INDIRECT, NEXT, WRITE, LegacyDriver, ModernDriver, PCIDriver
+from qdevpy.testing.driver import LegacyDriver, ModernDriver, PCIDriver
 from qdevpy.testing.machine import Allocator, FakeMachine
+from qdevpy.testing.rings import INDIRECT, NEXT, WRITE
 from qdevpy.virtio import defs
 
 EVENT_IDX = 1 << defs.F_RING_EVENT_IDX

@@ -12,7 +12,7 @@ from qdevpy.monitor.command import Context, QmpError, UInt8, UInt16, UInt32, UIn
 from qdevpy.qdev.device import Device
 from qdevpy.virtio import defs
 from qdevpy.virtio.device import VirtIODevice
-from qdevpy.virtio.queue import VirtQueue
+from qdevpy.virtio.queue import WRAP_BIT, VirtQueue
 from qdevpy.vm.machine import Machine
 
 #: 2.1 Device Status Field, in QEMU's order of printing
@@ -203,6 +203,11 @@ def x_query_virtio(ctx: Context) -> list[VirtioInfo]:
 # -- looking at one
 
 
+def is_packed(device: VirtIODevice) -> bool:
+    """Whether its queues are packed rings."""
+    return device.has_feature(defs.F_RING_PACKED)
+
+
 def decode_features(bits: int, names: Mapping[int, str]) -> VirtioDeviceFeatures:
     """Feature bits by name, what has none as a number."""
     known = TRANSPORT_FEATURES | dict(names)
@@ -261,7 +266,7 @@ def x_query_virtio_queue_status(ctx: Context, *, path: str, queue: UInt16) -> Vi
     """Positions and addresses of a queue; those of a running one are of a moment."""
     device = find_device(ctx.machine, path)
     found = find_queue(device, queue)
-    taken, used = found.positions
+    taken, used = (position & ~(1 << WRAP_BIT) if is_packed(device) else position for position in found.positions)
     return VirtQueueStatus(
         name=short_name(device),
         queue_index=queue,
@@ -301,6 +306,8 @@ def x_query_virtio_queue_element(ctx: Context, *, path: str, queue: UInt16, inde
     """The chain at INDEX of the available ring, or the next one to be taken."""
     device = find_device(ctx.machine, path)
     found = find_queue(device, queue)
+    if is_packed(device):
+        raise QmpError("Chains of packed rings cannot be shown")
     if not found.enabled or not found.desc:
         raise QmpError("Region caches not initialized")
     try:
