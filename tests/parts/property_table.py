@@ -124,7 +124,13 @@ def rows_of(table: TypeTable, device: str) -> Iterator[Row]:
 #: what a type with fixed register interfaces does not have
 CHOICES = {"disable-legacy", "disable-modern"}
 #: properties that QEMU does not have
-OURS = {"iothread": ("virtio-net",), "console-size": ("virtio-serial",), "x-bus-master-workaround": ("virtio-",)}
+OURS = {
+    "iothread": ("virtio-net",),
+    "console-size": ("virtio-serial",),
+    "x-bus-master-workaround": ("virtio-",),
+    "in_order": ("virtio-",),
+    "notification-data": ("virtio-",),
+}
 
 
 def compare(device: str, name: str, kind: kinds.Kind | None) -> str:
@@ -145,7 +151,8 @@ Made by `python tests/parts/property_table.py`; a test holds it against the code
 `qemu-system-x86_64 -device NAME,help`: every property of QEMU's stands here, and what is called *same* has QEMU's type and
 default. Types are QEMU's words. No default: there is none.
 
-*Only X*: the property is there, and any value but X is refused with the reason. What is *ours* is not in QEMU.
+*Only X*: the property is there, and any value but X is refused with the reason. What is *ours* is not in QEMU; `in_order`
+is what later versions of it call it.
 
 Left out everywhere: `child<memory-region>`, `child<irq>` and `link<irq>` properties, for memory regions and interrupt
 lines are no objects here.

@@ -73,10 +73,10 @@ def test_every_property_of_qemus_is_the_same_or_has_a_reason(qemu, table, device
 
 @pytest.mark.parametrize("device", ["virtio-blk", "virtio-net-pci", "virtconsole", "isa-serial", "isa-debug-exit", "pvpanic"])
 def test_help_of_a_device_is_qemus_text(qemu, device):
-    ours_alone = ("  iothread=<link<iothread>>", "  x-bus-master-workaround=<bool>")
+    ours_alone = ("  in_order=", "  iothread=<link", "  notification-data=", "  x-bus-master-workaround=")
     ours = device_help(load_plugins(), f"{device},help")
     theirs = [line for line in help_of(qemu, device) if "<memory-region>" not in line]
-    assert [line for line in ours if line in theirs or line not in ours_alone] == theirs
+    assert [line for line in ours if line in theirs or not line.startswith(ours_alone)] == theirs
 
 
 def test_list_of_devices_has_qemus_lines(qemu):

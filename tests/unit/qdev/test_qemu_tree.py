@@ -51,8 +51,12 @@ NOT_OURS = {
     },
 }
 #: and the other way round
+RINGS = {"in_order = false", "notification-data = false"}
 OURS_ALONE = {
     "PIIX4_PM": {"disable_s3 = 1 (0x1)", "disable_s4 = 1 (0x1)", "memory-hotplug-support = false", "smm-enabled = false"},
+    "virtio-blk-device": RINGS,
+    "virtio-net-device": RINGS,
+    "virtio-serial-device": RINGS,
 }
 #: chips of QEMU's that this board does not have, or that the accelerator keeps to itself
 NO_CHIPS = {
