@@ -16,12 +16,14 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from qdevpy.backend.chardev import Buffer
 from qdevpy.backend.chardev_stream import StreamChardev
+from qdevpy.backend.telnet import GREETING, IAC, TelnetInput
 from qdevpy.errors import BackendError
 from qdevpy.qdev import property as prop
 
@@ -35,7 +37,7 @@ MAX_CONNECTIONS = 64
 
 
 class SocketChardev(StreamChardev):
-    """A stream socket. As QEMU's ``chardev/char-socket.c``, without TLS, telnet and WebSocket."""
+    """A stream socket. As QEMU's ``chardev/char-socket.c``, without TLS and WebSocket."""
 
     type_name: ClassVar[str] = "socket"
     description: ClassVar[str] = "UNIX or TCP socket, server or client"
@@ -48,6 +50,7 @@ class SocketChardev(StreamChardev):
     wait: bool = prop.boolean(help="server: do not start the machine before somebody has connected")
     reconnect: int = prop.uint32(0, maximum=86400, help="client: seconds after which to try again; 0: never")
     nodelay: bool = prop.boolean(help="TCP: send small pieces at once")
+    telnet: bool = prop.boolean(help="TCP: talk to a telnet client, or server")
 
     _listener: socket.socket | None = attrs.field(default=None, init=False)
     _peer: socket.socket | None = attrs.field(default=None, init=False)
@@ -57,6 +60,8 @@ class SocketChardev(StreamChardev):
     _accepted: Callable[[SocketChardev], Callable[[], None]] | None = attrs.field(default=None, init=False)
     _connections: list[SocketChardev] = attrs.field(factory=list, init=False)
     _on_end: Callable[[], None] | None = attrs.field(default=None, init=False)
+    _telnet: TelnetInput | None = attrs.field(default=None, init=False)
+    _doubled: bool = attrs.field(default=False, init=False)  # telnet: the first of two bytes 255 is on its way
 
     # -- opening and closing
 
@@ -103,7 +108,8 @@ class SocketChardev(StreamChardev):
         if self.path is not None:
             return f"{state}unix:{self.path}{',server=on' if self.server else ''}"
         port = self.bound_port if self._listener is not None else self.port
-        return f"{state}tcp:{self.host or 'localhost'}:{port}{',server=on' if self.server else ''}"
+        protocol = "telnet" if self.telnet else "tcp"
+        return f"{state}{protocol}:{self.host or 'localhost'}:{port}{',server=on' if self.server else ''}"
 
     @property
     def bound_port(self) -> int:
@@ -118,8 +124,8 @@ class SocketChardev(StreamChardev):
 
         if (self.path is None) == (self.port is None):
             refuse("give either 'path' (UNIX) or 'port' (TCP)")
-        if self.path is not None and (self.host is not None or self.nodelay):
-            refuse("'host' and 'nodelay' are of TCP and do not go with 'path'")
+        if self.path is not None and (self.host is not None or self.nodelay or self.telnet):
+            refuse("'host', 'nodelay' and 'telnet' are of TCP and do not go with 'path'")
         if self.server and self.reconnect:
             refuse("'reconnect' is a client's; a server always takes the next connection")
         if self.wait and not self.server:
@@ -168,7 +174,7 @@ class SocketChardev(StreamChardev):
         listener.listen(1)
         if self.wait:
             print(f"chardev '{self.name}': waiting for a connection to {self.where}", file=sys.stderr, flush=True)
-            self._connected(listener.accept()[0])
+            self._connected(listener.accept()[0], accepted=True)
         else:
             self._await_client()
 
@@ -188,7 +194,7 @@ class SocketChardev(StreamChardev):
             # others wait in the backlog until one is gone
             self.machine.loop.remove_reader(self._listener.fileno())
         if self._accepted is None:
-            self._connected(peer)
+            self._connected(peer, accepted=True)
         else:
             self._hand_over(peer)
 
@@ -210,10 +216,12 @@ class SocketChardev(StreamChardev):
 
     def _hand_over(self, peer: socket.socket) -> None:
         assert self._accepted is not None
-        connection = SocketChardev(id=self.id, path=self.path, host=self.host, port=self.port, nodelay=self.nodelay)
+        connection = SocketChardev(
+            id=self.id, path=self.path, host=self.host, port=self.port, nodelay=self.nodelay, telnet=self.telnet
+        )
         connection.machine = self.machine
         self._connections.append(connection)
-        connection._connected(peer)
+        connection._connected(peer, accepted=True)
         ended = self._accepted(connection)
 
         def over() -> None:
@@ -269,17 +277,42 @@ class SocketChardev(StreamChardev):
 
     # -- connection
 
-    def _connected(self, peer: socket.socket) -> None:
+    def _connected(self, peer: socket.socket, *, accepted: bool = False) -> None:
         peer.setblocking(False)
         if self.nodelay:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._peer = peer
+        if self.telnet:
+            self._telnet, self._doubled = TelnetInput(), False
+            if accepted:  # a new connection takes as much at once
+                with suppress(OSError):
+                    peer.send(GREETING, socket.MSG_NOSIGNAL)
         self.start_stream(peer.fileno(), peer.fileno())
+
+    def received(self, data: bytes) -> None:
+        """What a telnet client says about the connection is not for the device."""
+        if self._telnet is None:
+            self.deliver(data)
+            return
+        for piece in self._telnet.feed(data):
+            if piece is None:
+                self.send_event("break")
+            else:
+                self.deliver(piece)
 
     def send(self, data: Buffer) -> int:
         """Without ever blocking, and without SIGPIPE."""
         assert self._peer is not None
-        return self._peer.send(data, socket.MSG_NOSIGNAL)
+        return self._send_telnet(bytes(data)) if self.telnet else self._peer.send(data, socket.MSG_NOSIGNAL)
+
+    def _send_telnet(self, data: bytes) -> int:
+        """Up to the next byte 255, or that byte twice; how much of DATA is gone."""
+        assert self._peer is not None
+        if data[0] != IAC:
+            return self._peer.send(data.partition(b"\xff")[0], socket.MSG_NOSIGNAL)
+        sent = self._peer.send(b"\xff" if self._doubled else b"\xff\xff", socket.MSG_NOSIGNAL)
+        self._doubled = not self._doubled and sent == 1
+        return 0 if self._doubled else 1
 
     def input_ended(self) -> None:
         """The connection is over: wait for the next, connect again, or stay closed."""

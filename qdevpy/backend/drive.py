@@ -94,7 +94,9 @@ class Drive(Backend):
     )
     offset: int = prop.size(0, help="where in the file the disk begins, in bytes")
     scratch: int = prop.size(0, help="without file: bytes of an empty disk in memory, lost at the end")
-    format: str = prop.declare(_Format("str", ("raw",)), "raw", help="format of the image")
+    format: str | None = prop.declare(
+        _Format("str", ("raw",)), None, help="format of the image; where it is not given, an image of another format is refused"
+    )
     readonly: bool = prop.boolean(help="open it read-only; the guest gets a read-only disk")
     aio: str = prop.declare(_Aio("BlockdevAioOptions", ("threads", "io_uring")), "threads", help="how I/O is done")
     cache_direct: bool = prop.boolean(name="cache.direct", help="bypass the host's page cache (O_DIRECT)")
@@ -251,8 +253,7 @@ class Drive(Backend):
                 self.block_size = struct.unpack("i", fcntl.ioctl(self.fd, _BLKSSZGET, bytes(4)))[0]
             if self.cache_direct:
                 self.request_alignment = self._probe_alignment()
-            else:
-                self._warn_of_format()
+            self._probe_format()
         except OSError as error:
             raise self._error(f"cannot be examined: {error.strerror}") from None
 
@@ -271,12 +272,19 @@ class Drive(Backend):
                 size *= 2
         raise self._error("O_DIRECT reads fail", "set cache: {direct: off}")
 
-    def _warn_of_format(self) -> None:
-        found = _MAGIC.get(os.pread(self.fd, 4, 0))
-        if found is not None:
-            log.warning(
-                "drive '%s': %s starts like a %s image; the guest gets its bytes as they are", self.name, self._where, found
+    def _probe_format(self) -> None:
+        """Whoever names no format does not know, or means what QEMU makes of it by looking: nothing may be written then."""
+        with mmap.mmap(-1, 1 << 16) as buffer, memoryview(buffer) as whole, whole[: max(512, self.request_alignment)] as part:
+            os.preadv(self.fd, [part], 0)
+            found = _MAGIC.get(bytes(part[:4]))
+        if found is None:
+            return
+        if self.format is None and self.driver == "auto":
+            raise self._error(
+                f"is a {found} image",
+                f"convert it with 'qemu-img convert -f {found} -O raw IMAGE NEW', or say format: raw for its bytes as they are",
             )
+        log.warning("drive '%s': %s starts like a %s image; the guest gets its bytes as they are", self.name, self._where, found)
 
     def refresh_size(self) -> int:
         """Find out the size anew, after the image grew or shrank.

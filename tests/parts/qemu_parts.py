@@ -20,7 +20,7 @@ netdevs: {n: {type: hubport, hubid: 0}}
 drives: {d: {driver: null-co}}
 """
 #: options of back ends that say what would be so without them, too
-SAID_ANYWAY = {("driver", "raw"), ("host", "localhost")}
+SAID_ANYWAY = {("driver", "raw"), ("format", "raw"), ("host", "localhost")}
 REFERENCES = {"drive": "d", "netdev": "n", "chardev": "c", "iothread": "io"}
 #: what must be there before a device, by the sort of its bus
 BEFORE = {"virtio-serial-bus": "  - virtio-serial-pci: {id: vs}\n"}

@@ -7,7 +7,7 @@ A drive is a *format* node over a *protocol* node in QEMU. Here it is one: its o
 from __future__ import annotations
 
 from qdevpy.cli.qemu.draft import Draft
-from qdevpy.cli.qemu.opts import CommandLineError, Options, parse_options
+from qdevpy.cli.qemu.opts import CommandLineError, Options, escape, parse_options
 
 #: words of ``cache=`` -> what they say (bdrv_parse_cache_mode() of QEMU): bypass the host's cache, write through, ignore flushes
 CACHE_MODES = {
@@ -44,6 +44,11 @@ def drive(draft: Draft, text: str) -> None:
         if number > 1:
             raise CommandLineError(f"if=pflash: unit {number}: expected 0 or 1")
         draft.put(name, "machine-options", f"pflash{number}")
+
+
+def pflash(draft: Draft, text: str) -> None:
+    """``-pflash FILE``."""
+    drive(draft, f"if=pflash,format=raw,file={escape(text)}")
 
 
 def _number(text: str) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options about characters: -chardev, -serial, -parallel, -mon, -monitor, -qmp, -qtest."""
+"""Options about characters: -chardev, -serial, -parallel, -debugcon, -mon, -monitor, -qmp, -qtest."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def chardev_options(type_name: str, options: Options) -> dict[str, str]:
     if type_name == "stdio":
         found["signal"] = _word(options.pop_bool("signal"), "on")
     if type_name == "socket":
-        for name in ("telnet", "websocket", "tn3270", "abstract"):
-            options.only(name, "off", "no", "false", because="only plain TCP and UNIX sockets are supported; remove it")
+        for name in ("websocket", "tn3270", "abstract"):
+            options.only(name, "off", "no", "false", because="only TCP, telnet and UNIX sockets are supported; remove it")
         options.only("tight", "on", "yes", "true", because="it is for abstract sockets; remove it")
         if options.pop_bool("delay") is False:
             found["nodelay"] = "on"
@@ -96,16 +96,30 @@ def parse_device_string(text: str) -> tuple[str, list[tuple[str, str]]]:
     if text in PLAIN:
         return text, []
     kind, colon, rest = text.partition(":")
-    if colon and kind == "file":
-        return "file", [("path", rest)]
+    if colon and kind in ("file", "pipe"):
+        return kind, [("path", rest)]
     if colon and kind == "unix":
         return "socket", list(split(rest, "path"))
-    if colon and kind == "tcp":
+    if colon and kind in ("tcp", "telnet"):
         address, _, options = rest.partition(",")
         host, _, port = address.rpartition(":")
-        return "socket", [("host", host), ("port", port), *split(options)]
-    accepted = "null, pty, stdio, file:PATH, unix:PATH, tcp:HOST:PORT, mon:..., chardev:ID"
+        protocol = [("telnet", "on")] if kind == "telnet" else []
+        return "socket", [("host", host), ("port", port), *protocol, *split(options)]
+    if colon and kind == "udp":
+        return "udp", _udp_addresses(rest)
+    accepted = (
+        "null, pty, stdio, file:PATH, pipe:PATH, unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT, udp:HOST:PORT, mon:..., chardev:ID"
+    )
     raise CommandLineError(f"'{text}' is not a valid char driver; expected one of {accepted}")
+
+
+def _udp_addresses(text: str) -> list[tuple[str, str]]:
+    """``[HOST]:PORT[@[LOCAL]:PORT]``."""
+    remote, _, local = text.partition("@")
+    host, _, port = remote.rpartition(":")
+    own_host, _, own_port = local.rpartition(":")
+    named = (("host", host), ("port", port), ("localaddr", own_host), ("localport", own_port))
+    return [(name, value) for name, value in named if value]
 
 
 # -- who uses them
@@ -137,6 +151,19 @@ def parallel(draft: Draft, text: str) -> None:
     """``-parallel none``."""
     if text not in ("none", "null"):
         raise CommandLineError("there is no parallel port; expected none")
+
+
+def debugcon(draft: Draft, text: str) -> None:
+    """``-debugcon DEV``: what the guest writes to a port, 0xE9 where ``-global`` says nothing else."""
+    draft.debugcons.append((text, draft.at))
+
+
+def add_debugcons(draft: Draft) -> None:
+    """A port for each ``-debugcon``; made after all chardevs are known."""
+    for number, (text, at) in enumerate(draft.debugcons):
+        draft.at = at
+        name = add_from_string(draft, f"debugcon{number}", text, mux_monitor=True)
+        draft.board_devices.append(draft.device("isa-debugcon", {"chardev": name}))
 
 
 def add_monitor(draft: Draft, text: str, mode: str, pretty: bool = False) -> None:

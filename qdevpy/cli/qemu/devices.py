@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from qdevpy.qdev.types import DeviceType
 
 
+#: names that ``-nic model=`` has for device types
+NIC_ALIASES = {"virtio": "virtio-net-pci"}
+
+
 def device(draft: Draft, text: str) -> None:
     """``-device TYPE,id=ID,NAME=VALUE``."""
     options = parse_options(text, "driver")
@@ -140,6 +144,7 @@ def nic(draft: Draft, text: str) -> None:
     type_name = options.need("type")
     check_netdev_type(draft, type_name)
     model = options.pop("model") or "virtio-net-pci"
+    model = NIC_ALIASES.get(model, model)
     find_device_type(draft, model)
     card = {name: value for name in ("mac", "addr") if (value := options.pop(name)) is not None}
     draft.nic_count += 1

@@ -53,6 +53,7 @@ class Draft:
         self.late_devices: list[Map] = []
         self.accelerators: list[tuple[str, Position]] = []
         self.serials: list[tuple[str, Position]] = []
+        self.debugcons: list[tuple[str, Position]] = []
         self.block_nodes: dict[str, tuple[Mapping[str, str], Position]] = {}
         self.device_options: dict[str, dict[str, str]] = {}  # drive -> options for the device that has it
         self.monitor_count = 0

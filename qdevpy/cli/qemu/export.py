@@ -105,14 +105,13 @@ class Exporter:
         boot = self.definition.boot
         for folder in self.definition.data_dirs:
             yield ["-L", folder]
-        for option, value in (
-            ("-bios", boot.firmware),
-            ("-kernel", boot.kernel),
-            ("-initrd", boot.initrd),
-            ("-append", boot.cmdline),
-        ):
-            if value is not None:
-                yield [option, value.given]
+        for option, key in (("-bios", "firmware"), ("-kernel", "kernel"), ("-initrd", "initrd"), ("-append", "cmdline")):
+            value = getattr(boot, key)
+            if value is None:
+                continue
+            if key in ("initrd", "cmdline") and boot.kernel is None:
+                self.notes.append(f"boot: {key}: QEMU takes {option} together with -kernel only")
+            yield [option, value.given]
         told = {
             name.replace("_", "-"): value.given
             for name in ("order", "once", "menu", "strict", "reboot_timeout", "splash_time")

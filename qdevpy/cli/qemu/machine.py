@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from qdevpy.cli.qemu.draft import Draft
 from qdevpy.cli.qemu.opts import CommandLineError, Options, parse_options
+from qdevpy.definition.dump import size_text
 from qdevpy.definition.nodes import Map, Text
 from qdevpy.errors import UnknownNameError
+from qdevpy.qdev.kinds import Size
 
 if TYPE_CHECKING:
     from qdevpy.vm.board import Board
@@ -23,6 +25,9 @@ REFUSED_ACCELS = {
     "whpx": "expected one of kvm, qtest, none",
 }
 ACCELS = ("kvm", "qtest", "none")
+
+#: bytes of which RAM is a multiple (set_memory_options() of QEMU's softmmu/vl.c)
+MEMORY_UNIT = 8192
 
 _OFF, _ON = ("off", "no", "false"), ("on", "yes", "true")
 #: machine options of QEMU that boards here do not have -> what they may say nevertheless, and what to do about the rest
@@ -174,7 +179,18 @@ def take_memory(draft: Draft, options: Options) -> None:
     options.pop("max-size")
     options.end()
     if size is not None and size != "0":
-        draft.put(f"{size}M" if size.isdecimal() else size, "memory")
+        draft.put(_round_up(f"{size}M" if size.isdecimal() else size), "memory")
+
+
+def _round_up(size: str) -> str:
+    """SIZE in whole units of 8 KiB, as QEMU does; half ones stay, for a definition can have them."""
+    try:
+        number = Size().parse(size)
+    except ValueError:  # told with the rest of the definition
+        return size
+    if number % (MEMORY_UNIT // 2) == 0 or number < MEMORY_UNIT:
+        return size
+    return size_text(-(-number // MEMORY_UNIT) * MEMORY_UNIT)
 
 
 def smp(draft: Draft, text: str) -> None:

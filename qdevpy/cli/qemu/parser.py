@@ -91,6 +91,7 @@ def finish(draft: Draft) -> None:
     add_default_devices(draft)
     machine.drop_said_anyway(draft)
     chars.add_serials(draft)
+    chars.add_debugcons(draft)
     blocks.add_block_nodes(draft)
     if draft.board_devices or draft.late_devices:
         items = [*draft.board_devices, *draft.devices(), *draft.late_devices]

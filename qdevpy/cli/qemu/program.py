@@ -7,11 +7,15 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from qdevpy.cli.process import open_missing_streams
 from qdevpy.cli.qemu.parser import HelpWantedError, parse_command_line
 from qdevpy.errors import DefinitionError, LocatedError, QdevpyError
 from qdevpy.plugin.manager import load_plugins
+
+if TYPE_CHECKING:
+    from qdevpy.definition.model import BootDefinition
 
 PROGRAM = "qdevpy-system-x86_64"
 
@@ -45,6 +49,13 @@ def print_text(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def check_boot(boot: BootDefinition) -> None:
+    """:raises LocatedError: an initial RAM disk or a command line for no kernel, of which nothing would come."""
+    for option, value in (("-initrd", boot.initrd), ("-append", boot.cmdline)):
+        if value is not None and boot.kernel is None:
+            raise LocatedError(QdevpyError(f"{option} only allowed with -kernel option"), value.position)
+
+
 def _complain(message: str) -> None:
     print(f"{PROGRAM}: {message}", file=sys.stderr)
     logging.getLogger(__name__).debug("where it was raised:", exc_info=True)
@@ -58,6 +69,7 @@ def _run(words: Sequence[str], final: bool) -> int:
         print_text(str(text))
         return 0
     parsed.problems.check()
+    check_boot(parsed.definition.boot)
     for note in parsed.notes:
         _complain(f"warning: {note}")
     from qdevpy.cli.qemu.host import Background, set_process_name, set_up_messages

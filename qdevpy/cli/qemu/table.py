@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QEMU's options that we have, and the best known of those that we do not: one table.
+"""QEMU's options, those that we have and those that we do not, with what to do instead: one table.
 
 ``-help`` and docs/qemu-command-line.md are made of it.
 """
@@ -28,8 +28,8 @@ class Option(NamedTuple):
     handler: Callable[[Draft, str], None]
 
 
-def _refused(name: str, argument: str, because: str) -> Option:
-    return Option(name, argument, f"not here: {because}", process.refuse(because))
+def _refused(names: tuple[str, ...], argument: str, because: str) -> tuple[Option, ...]:
+    return tuple(Option(name, argument, f"not here: {because}", process.refuse(because)) for name in names)
 
 
 _NO_IDE = "there is no IDE and no floppy; use -drive file=FILE,format=raw,if=virtio"
@@ -95,6 +95,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
             "a block node: raw, file, host_device, null-co",
             blocks.blockdev,
         ),
+        Option("pflash", "FILE", "the same as -drive if=pflash,format=raw,file=FILE", blocks.pflash),
     ),
     "Network": (
         Option("netdev", "TYPE,id=ID[,OPTION=VALUE...]", "the host's side of a network card ('help' lists)", devices.netdev),
@@ -103,7 +104,13 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     ),
     "Characters and monitors": (
         Option("chardev", "TYPE,id=ID[,OPTION=VALUE...]", "where characters go and come from ('help' lists)", chars.chardev),
-        Option("serial", "DEV", "a serial port: null, pty, stdio, file:, unix:, tcp:, mon:DEV, chardev:ID, none", chars.serial),
+        Option(
+            "serial",
+            "DEV",
+            "a serial port: null, pty, stdio, file:, pipe:, unix:, tcp:, telnet:, udp:, mon:DEV, chardev:ID, none",
+            chars.serial,
+        ),
+        Option("debugcon", "DEV", "isa-debugcon on DEV", chars.debugcon),
         Option("parallel", "none", "accepted", chars.parallel),
         Option("monitor", "DEV", "human monitor on DEV, or none", chars.monitor),
         Option("qmp", "DEV", "QMP on DEV", chars.qmp),
@@ -139,30 +146,47 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("version", "", "print the version", process.nothing),
     ),
     "Not here": (
-        _refused("hda", "FILE", _NO_IDE),
-        _refused("hdb", "FILE", _NO_IDE),
-        _refused("hdc", "FILE", _NO_IDE),
-        _refused("hdd", "FILE", _NO_IDE),
-        _refused("cdrom", "FILE", "there is no IDE; use -drive file=FILE,format=raw,if=virtio,readonly=on"),
-        _refused("fda", "FILE", _NO_IDE),
-        _refused("fdb", "FILE", _NO_IDE),
-        _refused("snapshot", "", "there are no temporary overlays; copy the image"),
-        _refused("incoming", "URI", "machines do not migrate"),
-        _refused("loadvm", "NAME", "machines are not saved"),
-        _refused("numa", "OPTIONS", "there is one NUMA node; remove it"),
-        _refused("tpmdev", "OPTIONS", "there is no TPM; remove it"),
-        _refused("usb", "", "there is no USB; remove it"),
-        _refused("audiodev", "OPTIONS", "there is no sound; remove it"),
-        _refused("spice", "OPTIONS", "there are no displays; remove it"),
-        _refused("vnc", "OPTIONS", "there are no displays; remove it, or write -display none"),
-        _refused("gdb", "DEV", "there is no debugger stub; remove it"),
-        _refused("s", "", "there is no debugger stub; remove it"),
-        _refused("writeconfig", "FILE", "'qdevpy import' writes a machine's YAML"),
-        _refused("trace", "OPTIONS", "there are no trace points; use -d"),
-        _refused("watchdog-action", "ACTION", "there are no watchdogs; remove it"),
-        _refused("plugin", "OPTIONS", "plugins of TCG have nothing to look into here; remove it"),
-        _refused("chroot", "FOLDER", "start the program in the folder that it is to see"),
-        _refused("runas", "USER", "start the program as the user that it is to be"),
+        *_refused(("hda", "hdb", "hdc", "hdd", "fda", "fdb"), "FILE", _NO_IDE),
+        *_refused(("cdrom",), "FILE", "there is no IDE; use -drive file=FILE,format=raw,if=virtio,readonly=on"),
+        *_refused(("sd", "mtdblock"), "FILE", "there is no such controller; use -drive file=FILE,format=raw,if=virtio"),
+        *_refused(("iscsi",), "OPTIONS", "images are files and block devices of the host; remove it"),
+        *_refused(("snapshot",), "", "there are no temporary overlays; copy the image"),
+        *_refused(("fsdev", "virtfs"), "OPTIONS", "there is no 9p; remove it"),
+        *_refused(("incoming",), "URI", "machines do not migrate"),
+        *_refused(("loadvm",), "NAME", "machines are not saved"),
+        *_refused(("only-migratable",), "", "machines do not migrate; remove it"),
+        *_refused(("dump-vmstate",), "FILE", "machines do not migrate; remove it"),
+        *_refused(("numa",), "OPTIONS", "there is one NUMA node; remove it"),
+        *_refused(("mem-path",), "PATH", "RAM is the machine's own; remove it"),
+        *_refused(("mem-prealloc",), "", "RAM is taken when the guest touches it; remove it"),
+        *_refused(("tpmdev",), "OPTIONS", "there is no TPM; remove it"),
+        *_refused(("usb",), "", "there is no USB; remove it"),
+        *_refused(("usbdevice",), "NAME", "there is no USB; remove it"),
+        *_refused(("audiodev", "audio"), "OPTIONS", "there is no sound; remove it"),
+        *_refused(("audio-help",), "", "there is no sound; remove it"),
+        *_refused(("spice", "vnc"), "OPTIONS", "there are no displays; remove it, or write -display none"),
+        *_refused(("full-screen", "portrait"), "", "there are no displays; remove it"),
+        *_refused(("rotate", "k"), "WORD", "there are no displays; remove it"),
+        *_refused(("gdb",), "DEV", "there is no debugger stub; remove it"),
+        *_refused(("s",), "", "there is no debugger stub; remove it"),
+        *_refused(("acpitable",), "OPTIONS", "ACPI tables are the board's; remove it"),
+        *_refused(("option-rom",), "FILE", "option ROMs belong to devices: -device TYPE,romfile=FILE"),
+        *_refused(("dtb",), "FILE", "a pc has no device tree; remove it"),
+        *_refused(("set",), "GROUP.ID.NAME=VALUE", "write NAME=VALUE at the option that has the id"),
+        *_refused(("add-fd",), "OPTIONS", "give the file's name; /dev/fd/N is one"),
+        *_refused(("writeconfig",), "FILE", "'qdevpy import' writes a machine's YAML"),
+        *_refused(("trace", "dfilter"), "OPTIONS", "there are no trace points; use -d"),
+        *_refused(("icount", "plugin"), "OPTIONS", "it is for emulated processors; remove it"),
+        *_refused(("singlestep", "win2k-hack"), "", "it is for emulated processors and disks; remove it"),
+        *_refused(("seed",), "NUMBER", "random numbers are the host's; remove it"),
+        *_refused(("compat",), "OPTIONS", "nothing here is deprecated; remove it"),
+        *_refused(("echr",), "CHARACTER", "the terminal's escape character is Ctrl-A; remove it"),
+        *_refused(("watchdog-action",), "ACTION", "there are no watchdogs; remove it"),
+        *_refused(("async-teardown", "enable-sync-profile"), "", "there is no such thing; remove it"),
+        *_refused(("xen-attach", "xen-domid-restrict"), "", "there is no Xen; remove it"),
+        *_refused(("xen-domid",), "ID", "there is no Xen; remove it"),
+        *_refused(("chroot",), "FOLDER", "start the program in the folder that it is to see"),
+        *_refused(("runas",), "USER", "start the program as the user that it is to be"),
     ),
 }
 

@@ -126,12 +126,13 @@ class ChardevRingbuf(ChardevCommon, total=False):
 
 
 class ChardevSocket(ChardevCommon, total=False):
-    """``type: socket``; there is no TLS, telnet or WebSocket here."""
+    """``type: socket``; there is no TLS or WebSocket here."""
 
     addr: Required[SocketAddressLegacy]
     server: bool
     wait: bool
     nodelay: bool
+    telnet: bool
     reconnect: int
 
 

@@ -146,7 +146,7 @@ def test_open_direct_finds_the_alignment(make: MakeDrive, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "preadv", preadv)
     drive.open()
 
-    assert tried == [512, 1024, 2048, 4096]
+    assert tried == [512, 1024, 2048, 4096, 4096]  # the last looks at the image's format
     assert drive.request_alignment == 4096
 
 
@@ -180,11 +180,20 @@ def test_aio_native_says_what_is_accepted(make: MakeDrive) -> None:
         make(aio="native")
 
 
-def test_image_that_looks_like_another_format_is_warned_of(
-    make: MakeDrive, image: Path, caplog: pytest.LogCaptureFixture
+def test_image_of_another_format_is_refused_where_no_format_is_given(make: MakeDrive, image: Path) -> None:
+    image.write_bytes(b"QFI\xfb" + bytes(4092))
+
+    with pytest.raises(BackendError, match="is a qcow2 image; convert it with 'qemu-img convert -f qcow2 -O raw IMAGE NEW', or"):
+        make().open()
+
+
+@pytest.mark.parametrize("said", [{"format": "raw"}, {"driver": "file"}])
+def test_image_of_another_format_is_raw_where_that_is_said(
+    make: MakeDrive, image: Path, caplog: pytest.LogCaptureFixture, said: dict[str, str]
 ) -> None:
-    image.write_bytes(b"QFI\xfb" + bytes(508))
-    make().open()
+    image.write_bytes(b"QFI\xfb" + bytes(4092))
+    make(**said).open()
+
     assert "starts like a qcow2 image" in caplog.text
 
 

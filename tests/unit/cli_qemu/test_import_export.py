@@ -96,7 +96,7 @@ def test_import_of_help_prints_it(program: Program) -> None:
 
 
 def test_export_prints_one_line_that_a_shell_takes(program: Program, tmp_path: Path) -> None:
-    (tmp_path / "m.yaml").write_text("name: a b\nboot: {cmdline: console=ttyS0 quiet}\n")
+    (tmp_path / "m.yaml").write_text("name: a b\nboot: {kernel: /dev/null, cmdline: console=ttyS0 quiet}\n")
 
     done = program("export", "m.yaml")
 

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +29,7 @@ CASES = {
     "double dash": ("--nodefaults --m 1G", "memory: 1G\n"),
     "memory in megabytes": ("-nodefaults -m 96", "memory: 96M\n"),
     "memory with suffix": ("-nodefaults -m size=1.5G,slots=0,maxmem=1.5G", "memory: 1536M\n"),
+    "memory in whole units of 8 KiB": ("-nodefaults -m 12345k", "memory: 12352K\n"),
     "smp": ("-nodefaults -smp 4", "cpus: 4\n"),
     "smp with cores": (
         "-nodefaults -smp 4,cores=2",
@@ -127,6 +131,26 @@ CASES = {
         "-nodefaults -nic none -net none -device virtio-serial-pci -nic user,mac=52:54:00:12:34:99",
         "netdevs:\n  nic0: {type: user}\n"
         "devices:\n  - virtio-net-pci: {netdev: nic0, mac: 52:54:00:12:34:99}\n  - virtio-serial-pci\n",
+    ),
+    "nic by the alias of its model": (
+        "-nodefaults -nic hubport,hubid=0,model=virtio",
+        "netdevs:\n  nic0: {type: hubport, hubid: 0}\ndevices:\n  - virtio-net-pci: {netdev: nic0}\n",
+    ),
+    "pflash": (
+        "-nodefaults -pflash disk",
+        "MACHINE machine-options: {pflash0: pflash0}\ndrives:\n  pflash0: {file: disk, format: raw}\n",
+    ),
+    "debug console": (
+        "-nodefaults -debugcon file:log",
+        "chardevs:\n  debugcon0: {type: file, path: log}\ndevices:\n  - isa-debugcon: {chardev: debugcon0}\n",
+    ),
+    "serial ports over UDP, telnet and a FIFO": (
+        "-nodefaults -serial udp:h:1@:2 -serial telnet:localhost:3,server,nowait -serial pipe:p -serial udp::4",
+        "chardevs:\n  serial0: {type: udp, host: h, port: 1, localport: 2}\n"
+        "  serial1: {type: socket, server: on, wait: off, host: localhost, port: 3, telnet: on}\n"
+        "  serial2: {type: pipe, path: p}\n  serial3: {type: udp, port: 4}\n"
+        "devices:\n  - isa-serial: {chardev: serial0}\n  - isa-serial: {chardev: serial1}\n"
+        "  - isa-serial: {chardev: serial2}\n  - isa-serial: {chardev: serial3}\n",
     ),
     "chardevs": (
         "-nodefaults -chardev stdio,id=a -chardev socket,id=b,path=s,server -chardev socket,id=c,host=h,port=1,nodelay "
@@ -247,7 +271,7 @@ ERRORS = [
     ("-chardev foo,id=a", "'foo' is not a valid char driver name; expected one of file,"),
     ("-chardev null", "chardev: no id specified"),
     ("-chardev id=a", "chardev: the type is missing"),
-    ("-chardev socket,id=a,path=b,telnet=on", "telnet=on: only plain TCP and UNIX sockets are supported"),
+    ("-chardev socket,id=a,path=b,websocket=on", "websocket=on: only TCP, telnet and UNIX sockets are supported"),
     ("-serial foo:x", "'foo:x' is not a valid char driver; expected one of null, pty,"),
     ("-serial null " * 5, "a pc has four serial ports"),
     ("-monitor mon:stdio", "mon: isn't supported in this context"),
@@ -415,3 +439,12 @@ def test_word_help_inside_a_value_is_no_question(parse: Parse) -> None:
 
 def test_every_option_stands_once_in_the_table() -> None:
     assert len(OPTIONS) == sum(map(len, GROUPS.values()))
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed")
+def test_every_option_of_qemu_stands_in_the_table() -> None:
+    listing = subprocess.run(["qemu-system-x86_64", "-help"], capture_output=True, text=True, timeout=60, check=True).stdout
+    theirs = {name for line in re.findall(r"^-(\S+(?:/-\S+)?)", listing, flags=re.MULTILINE) for name in line.split("/")}
+
+    assert len(theirs) > 100
+    assert {name.lstrip("-") for name in theirs} - {"h"} - OPTIONS.keys() == set()

@@ -50,6 +50,8 @@ def test_machine_runs_until_a_client_ends_it(run: Run) -> None:
             "-accel none -chardev socket,id=c,path=none",
             "qdevpy-system-x86_64: -chardev socket,id=c,path=none: chardev 'c': cannot",
         ),
+        ("-accel none -append x", "qdevpy-system-x86_64: -append x: -append only allowed with -kernel option\n"),
+        ("-M pc,initrd=/dev/null", "qdevpy-system-x86_64: -M pc,initrd=/dev/null: -initrd only allowed with -kernel option\n"),
         ("-accel none -D /none/log", "qdevpy-system-x86_64: -D /none/log: No such file or directory\n"),
         ("-accel none -pidfile /none/pid", "qdevpy-system-x86_64: -pidfile /none/pid: No such file or directory\n"),
     ],

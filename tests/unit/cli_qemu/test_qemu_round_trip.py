@@ -35,7 +35,7 @@ APART = {
     ("netdevs", "tap"): [{"fd"}, {"fds"}],
     ("netdevs", "dgram"): [{"local.type", "local.str"}],
     ("netdevs", "stream"): [{"addr.type", "addr.str"}],
-    ("chardevs", "socket"): [{"host", "port", "nodelay"}, {"path", "reconnect"}],
+    ("chardevs", "socket"): [{"host", "port", "nodelay", "telnet"}, {"path", "reconnect"}],
 }
 
 
@@ -149,7 +149,7 @@ def machines(draw: st.DrawFn) -> str:
 
     disk, lan, term, control = draw(st.lists(NAME, min_size=4, max_size=4, unique_by=str.lower))
     path = {"type": "socket", "path": "/s" + draw(TEXT).replace("/", "")}
-    boot = options(cmdline=TEXT, order=st.sampled_from(["c", "cdn"]), menu=SWITCH, splash_time=NUMBER)
+    boot = options({"kernel": "/dev/null"}, cmdline=TEXT, order=st.sampled_from(["c", "cdn"]), menu=SWITCH, splash_time=NUMBER)
     lines = [
         f"accel: {draw(st.sampled_from(['kvm', 'qtest']))}",
         f"memory: {draw(st.integers(256, 1 << 20)) * 4096}",
