@@ -12,7 +12,7 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = "qdevpy/native"
-SOURCES = ["intx", "loop", "pyqueue", "queue", "space", "vcpu"]
+SOURCES = ["intx", "loop", "poller", "pyqueue", "queue", "space", "vcpu"]
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 #: what cffi generates is not ours to keep warning-free
 GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
@@ -32,6 +32,7 @@ ffibuilder.set_source(
     depends=[
         f"{ROOT}/csrc/core.h",
         f"{ROOT}/csrc/fair_lock.h",
+        f"{ROOT}/csrc/poller.h",
         f"{ROOT}/csrc/core_cdef.h",
         *sorted(glob(f"{ROOT}/include/qd_*.h")),
     ],

@@ -61,12 +61,14 @@ class BareBoard(Board):
 
 
 class FakeMachine(Machine):
-    """A running machine of a :class:`BareBoard`. Use as a context manager.
+    """A running machine of a :class:`BareBoard`. Use as a context manager. Its I/O threads do not poll: tests count kicks.
 
     :param memory_size: bytes of RAM at address 0
     :param types: device types by name, for :meth:`plug_type`
     :ivar ram: guest memory for drivers; ``ports`` and ``mmio``: addresses for their BARs
     """
+
+    poll_max_ns: ClassVar[int] = 0
 
     def __init__(self, memory_size: int = RAM_SIZE, types: dict[str, DeviceType] | None = None) -> None:
         self.accelerator = NoneAccelerator()

@@ -334,11 +334,12 @@ class VirtQueue:
         lib.qd_vq_signal(self.pointer)
 
     def counters(self) -> dict[str, int]:
-        """Kicks by way, interrupts, requests."""
+        """Kicks by way (``kicks_polled``: polling found chains before, or without, a kick), interrupts, requests."""
         vq = self.pointer
         return {
             "kicks_ioeventfd": vq.kicks_ioeventfd,
             "kicks_sync": vq.kicks_sync,
+            "kicks_polled": vq.kicks_polled,
             "interrupts": vq.interrupts,
             "requests": vq.ring.popped,
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qdevpy.accel.base import CpuAccelerator
 from qdevpy.errors import BackendError, RealizeError
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 class Machine(RunControl):
     """One virtual machine. Built by :func:`qdevpy.vm.build.build_machine`; used as a context manager.
 
+    :cvar poll_max_ns: longest time that the I/O thread of devices that name none polls before it sleeps
     :param board: what is soldered on
     :param accel: what runs the guest
     :param memory_size: bytes of RAM
@@ -48,6 +49,8 @@ class Machine(RunControl):
     :ivar monitors: its QMP and human monitors, where the definition has any
     :ivar registry: what may be plugged into it while it runs; None: nothing (a test's machine)
     """
+
+    poll_max_ns: ClassVar[int] = 32768  # as QEMU's iothread objects by default
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class Machine(RunControl):
         self.system_bus = Bus("main-system-bus")
         self.root_buses: list[Bus] = [self.system_bus]
         self.composition = Composition(cpus)
-        self._iothreads: dict[str, IOThread] = {}
+        self._iothreads: dict[str | None, IOThread] = {}
         self._macs = 0
         self._cleanup = ExitStack()
         self.memory = GuestMemory()
@@ -163,19 +166,19 @@ class Machine(RunControl):
 
     def iothread(self, name: str | None = None) -> IOThread:
         """An I/O thread by name; None: the default one, which starts when first asked for."""
-        from qdevpy.native.iothread import IOThread
+        from qdevpy.native.iothread import IOThread, Polling
 
-        key = name or "default"
-        if key not in self._iothreads:
-            thread = IOThread(key)
-            self._iothreads[key] = thread
+        if name not in self._iothreads:
+            polling = Polling(self.poll_max_ns) if name is None else None  # an object of objects: has its own
+            thread = IOThread(name or "default", polling)
+            self._iothreads[name] = thread
             self._cleanup.callback(thread.close)
-        return self._iothreads[key]
+        return self._iothreads[name]
 
     @property
     def iothreads(self) -> Mapping[str, IOThread]:
         """The I/O threads that have a name."""
-        return {name: thread for name, thread in self._iothreads.items() if name != "default"}
+        return {name: thread for name, thread in self._iothreads.items() if name is not None}
 
     def end_iothread(self, name: str) -> None:
         """Forget an I/O thread. Where a device's queues are on it, it goes on until the end, as in QEMU."""

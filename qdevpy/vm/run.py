@@ -109,12 +109,13 @@ def kick_report(machine: Machine) -> Iterator[str]:
     for device in machine.devices():
         if not isinstance(device, VirtIODevice):
             continue
-        total = {"kicks_ioeventfd": 0, "kicks_sync": 0, "requests": 0, "interrupts": 0}
+        total = dict.fromkeys(("kicks_ioeventfd", "kicks_sync", "kicks_polled", "requests", "interrupts"), 0)
         for queue in device.queues:
             for name, count in queue.counters().items():
                 total[name] += count
         policy = device.ioeventfd.value if device.ioeventfd else "none"
+        polled = f", {total['kicks_polled']} found by polling" if total["kicks_polled"] else ""
         yield (
             f"{device.id or device.base_name}: ioeventfd {policy}; kicks: {total['kicks_ioeventfd']} by ioeventfd, "
-            f"{total['kicks_sync']} synchronous; {total['requests']} requests, {total['interrupts']} interrupts"
+            f"{total['kicks_sync']} synchronous{polled}; {total['requests']} requests, {total['interrupts']} interrupts"
         )

@@ -12,7 +12,7 @@ from qdevpy.vm.machine import Machine
 
 
 class IOThreadInfo(NamedTuple):
-    """An I/O thread. The numbers about polling are as they were given; threads here sleep at once."""
+    """An I/O thread, with its options as they are now."""
 
     id: str
     thread_id: int

@@ -13,7 +13,7 @@ struct qd_mem { uint32_t n; struct qd_ram ram[...]; ...; };
 struct iovec { void *iov_base; size_t iov_len; };
 struct qd_vring {
     uint16_t num, last_avail, used_idx, published, inflight;
-    bool packed, in_order, avail_wrap, used_wrap;
+    bool packed, in_order, polled, avail_wrap, used_wrap;
     uint64_t popped;
     const char *error;
     ...;
@@ -38,13 +38,23 @@ struct qd_fd {
     uint32_t events;
     void (*ready)(struct qd_fd *self, uint32_t events);
     void *opaque;
+    bool (*poll)(struct qd_fd *self);
+    bool (*polling)(struct qd_fd *self, bool on);
+    ...;
 };
+struct qd_polling { uint64_t max_ns, grow, shrink; };
+struct qd_loop_stats { uint64_t polls_hit, polls_missed, polled_ns, sleeps, window_ns; };
 struct qd_loop *qd_loop_new(const char *name);
 void qd_loop_free(struct qd_loop *loop);
 int qd_loop_add(struct qd_loop *loop, struct qd_fd *handler);
 int qd_loop_mod(struct qd_loop *loop, struct qd_fd *handler);
 void qd_loop_del(struct qd_loop *loop, struct qd_fd *handler);
 void qd_loop_call(struct qd_loop *loop, void (*fn)(void *arg), void *arg);
+void qd_loop_set_polling(struct qd_loop *loop, struct qd_polling polling);
+struct qd_polling qd_loop_polling(struct qd_loop *loop);
+void qd_loop_get_stats(struct qd_loop *loop, struct qd_loop_stats *stats);
+void qd_loop_set_max_batch(struct qd_loop *loop, uint64_t max_batch);
+uint64_t qd_loop_max_batch(struct qd_loop *loop);
 int qd_loop_tid(struct qd_loop *loop);
 
 /* --- qd_queue.h --- */
@@ -55,7 +65,7 @@ enum qd_vq_state { QD_VQ_IDLE, QD_VQ_STARTED, QD_VQ_ATTACHED };
 #define QD_NO_FD ...
 struct qd_vq;
 struct qd_vdev;
-struct qd_queue_ops { ...; };
+struct qd_queue_ops { void (*kick)(struct qd_vq *vq); ...; };
 extern const struct qd_queue_ops *const qd_null_ops;
 struct qd_vq {
     struct qd_vring ring;
@@ -65,7 +75,7 @@ struct qd_vq {
     uint16_t index;
     enum qd_vq_state state;
     int irq_fd;
-    uint64_t kicks_ioeventfd, kicks_sync, interrupts;
+    uint64_t kicks_ioeventfd, kicks_sync, kicks_polled, interrupts;
     ...;
 };
 struct qd_vdev {

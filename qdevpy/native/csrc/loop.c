@@ -6,7 +6,7 @@
  * one that asks. What epoll_wait() has reported already is in `batch`; loop_forget() takes it out of there.
  */
 #define _GNU_SOURCE
-#include "qd_loop.h"
+#include "poller.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -32,7 +32,9 @@ struct qd_loop {
     pthread_t thread;
     struct epoll_event batch[BATCH];
     int batch_next, batch_n; /* reported and not handled yet: [next, n) */
-    pthread_mutex_t lock;    /* calls, quit */
+    struct poller poller;
+    uint64_t max_batch;      /* atomic */
+    pthread_mutex_t lock;    /* calls, quit, who is polled */
     pthread_cond_t called;   /* some call is done */
     struct call *first, **last;
     bool quit;
@@ -66,26 +68,35 @@ static bool loop_run_calls(struct qd_loop *loop)
     return quit;
 }
 
+/* What epoll knows; waits where SLEEP. True: there are calls to run. */
+static bool loop_wait(struct qd_loop *loop, bool sleep)
+{
+    bool woken = false;
+    loop->batch_next = 0;
+    loop->batch_n = epoll_wait(loop->epoll, loop->batch, BATCH, sleep ? -1 : 0);
+    poller_waited(&loop->poller, sleep, loop->batch_n > 0);
+    while (loop->batch_next < loop->batch_n) {
+        struct epoll_event *event = &loop->batch[loop->batch_next++];
+        struct qd_fd *handler = event->data.ptr;
+        if (event->data.ptr == loop)
+            woken = true;
+        else if (handler)
+            handler->ready(handler, event->events);
+    }
+    return woken;
+}
+
 static void *loop_main(void *arg)
 {
     struct qd_loop *loop = arg;
     for (;;) {
-        loop->batch_next = 0;
-        loop->batch_n = epoll_wait(loop->epoll, loop->batch, BATCH, -1);
-        bool woken = false;
-        while (loop->batch_next < loop->batch_n) {
-            struct epoll_event *event = &loop->batch[loop->batch_next++];
-            struct qd_fd *handler = event->data.ptr;
-            if (event->data.ptr == loop)
-                woken = true;
-            else if (handler)
-                handler->ready(handler, event->events);
-        }
-        if (!woken)
+        bool sleep = poller_run(&loop->poller);
+        if (!loop_wait(loop, sleep))
             continue;
         uint64_t count;
         if (read(loop->wake, &count, sizeof(count)) < 0)
             continue;
+        poller_interrupted(&loop->poller);
         if (loop_run_calls(loop))
             return NULL;
     }
@@ -114,6 +125,7 @@ struct qd_loop *qd_loop_new(const char *name)
     if (!loop)
         return NULL;
     loop->last = &loop->first;
+    poller_init(&loop->poller);
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->called, NULL);
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -140,6 +152,7 @@ void qd_loop_free(struct qd_loop *loop)
     pthread_mutex_lock(&loop->lock);
     loop->quit = true;
     pthread_mutex_unlock(&loop->lock);
+    poller_interrupt(&loop->poller);
     loop_wake(loop);
     pthread_join(loop->thread, NULL);
     close(loop->epoll);
@@ -157,7 +170,13 @@ static int loop_ctl(struct qd_loop *loop, int op, struct qd_fd *handler)
 
 int qd_loop_add(struct qd_loop *loop, struct qd_fd *handler)
 {
-    return loop_ctl(loop, EPOLL_CTL_ADD, handler);
+    /* both under the lock: the handler may run, and leave, from the moment that epoll knows it */
+    pthread_mutex_lock(&loop->lock);
+    int error = loop_ctl(loop, EPOLL_CTL_ADD, handler);
+    if (!error)
+        poller_add(&loop->poller, handler);
+    pthread_mutex_unlock(&loop->lock);
+    return error;
 }
 
 int qd_loop_mod(struct qd_loop *loop, struct qd_fd *handler)
@@ -174,7 +193,10 @@ static void loop_forget(void *arg)
 {
     struct forget *forget = arg;
     struct qd_loop *loop = forget->loop;
-    loop_ctl(loop, EPOLL_CTL_DEL, forget->handler);
+    pthread_mutex_lock(&loop->lock);
+    if (!loop_ctl(loop, EPOLL_CTL_DEL, forget->handler))
+        poller_remove(&loop->poller, forget->handler);
+    pthread_mutex_unlock(&loop->lock);
     for (int i = loop->batch_next; i < loop->batch_n; i++)
         if (loop->batch[i].data.ptr == forget->handler)
             loop->batch[i].data.ptr = NULL;
@@ -184,6 +206,32 @@ void qd_loop_del(struct qd_loop *loop, struct qd_fd *handler)
 {
     struct forget forget = {.loop = loop, .handler = handler};
     qd_loop_call(loop, loop_forget, &forget);
+}
+
+void qd_loop_set_polling(struct qd_loop *loop, struct qd_polling polling)
+{
+    poller_set(&loop->poller, polling);
+    loop_wake(loop); /* one that sleeps begins with the new numbers */
+}
+
+struct qd_polling qd_loop_polling(struct qd_loop *loop)
+{
+    return poller_get(&loop->poller);
+}
+
+void qd_loop_get_stats(struct qd_loop *loop, struct qd_loop_stats *stats)
+{
+    poller_get_stats(&loop->poller, stats);
+}
+
+void qd_loop_set_max_batch(struct qd_loop *loop, uint64_t max_batch)
+{
+    __atomic_store_n(&loop->max_batch, max_batch, __ATOMIC_RELAXED);
+}
+
+uint64_t qd_loop_max_batch(struct qd_loop *loop)
+{
+    return __atomic_load_n(&loop->max_batch, __ATOMIC_RELAXED);
 }
 
 static void loop_gettid(void *arg)
@@ -209,6 +257,7 @@ void qd_loop_call(struct qd_loop *loop, void (*fn)(void *arg), void *arg)
     *loop->last = &call;
     loop->last = &call.next;
     pthread_mutex_unlock(&loop->lock);
+    poller_interrupt(&loop->poller);
     loop_wake(loop);
     pthread_mutex_lock(&loop->lock);
     while (!call.done)

@@ -24,6 +24,7 @@ static const struct qd_api core_api = {
     .event = qd_vdev_event,
     .loop_mod = qd_loop_mod,
     .set_isr = qd_vdev_set_isr,
+    .loop_max_batch = qd_loop_max_batch,
 };
 
 static void signal_eventfd(int fd)
@@ -165,6 +166,16 @@ bool qd_vq_kick(struct qd_vq *vq)
     return mine;
 }
 
+/* With vq->lock held. What the handler leaves in the ring (it waits for something else) is no reason for one who polls
+ * to call it again: it has to move first, or be kicked. */
+static void serve_and_note(struct qd_vq *vq)
+{
+    uint64_t before = vq->ring.popped;
+    bool had_some = qd_vring_has_new(&vq->ring); /* looked at before: what comes later is new to the handler, too */
+    serve(vq);
+    vq->left_at = had_some && vq->ring.popped == before ? before + 1 : 0;
+}
+
 /* With vq->lock held, on the loop's thread: serve a kick that came through the host notifier. */
 static void serve_notifier(struct qd_vq *vq)
 {
@@ -173,16 +184,45 @@ static void serve_notifier(struct qd_vq *vq)
     if (read(vq->notifier.fd, &count, sizeof(count)) != sizeof(count))
         return;
     vq->kicks_ioeventfd++;
-    serve(vq);
+    serve_and_note(vq);
 }
 
 static void notifier_ready(struct qd_fd *self, uint32_t events)
 {
-    (void)events;
     struct qd_vq *vq = self->opaque;
     pthread_mutex_lock(&vq->lock);
-    serve_notifier(vq);
+    if (events) {
+        serve_notifier(vq);
+    } else { /* a kick that was not needed */
+        vq->kicks_polled++;
+        serve_and_note(vq);
+    }
     pthread_mutex_unlock(&vq->lock);
+}
+
+/* With vq->lock held. */
+static bool is_left(const struct qd_vq *vq)
+{
+    return vq->left_at == vq->ring.popped + 1 || __atomic_load_n(&vq->vdev->error, __ATOMIC_ACQUIRE);
+}
+
+static bool notifier_poll(struct qd_fd *self)
+{
+    struct qd_vq *vq = self->opaque;
+    if (pthread_mutex_trylock(&vq->lock)) /* somebody serves it right now; we come back */
+        return false;
+    bool found = qd_vring_has_new(&vq->ring) && !is_left(vq);
+    pthread_mutex_unlock(&vq->lock);
+    return found;
+}
+
+static bool notifier_polling(struct qd_fd *self, bool on)
+{
+    struct qd_vq *vq = self->opaque;
+    pthread_mutex_lock(&vq->lock);
+    bool found = qd_vring_set_polled(&vq->ring, on) && !is_left(vq);
+    pthread_mutex_unlock(&vq->lock);
+    return found;
 }
 
 int qd_vq_start(struct qd_vq *vq)
@@ -205,7 +245,15 @@ int qd_vq_attach(struct qd_vq *vq, int fd)
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return -errno;
     pthread_mutex_lock(&vq->lock);
-    vq->notifier = (struct qd_fd){.fd = fd, .events = EPOLLIN, .ready = notifier_ready, .opaque = vq};
+    vq->notifier = (struct qd_fd){
+        .fd = fd,
+        .events = EPOLLIN,
+        .ready = notifier_ready,
+        .opaque = vq,
+        .poll = notifier_poll,
+        .polling = notifier_polling,
+    };
+    vq->left_at = 0;
     int error = qd_loop_add(vq->loop, &vq->notifier);
     if (!error)
         vq->state = QD_VQ_ATTACHED;
@@ -218,6 +266,8 @@ static void detach_on_loop(void *arg)
     struct qd_vq *vq = arg;
     qd_loop_del(vq->loop, &vq->notifier);
     pthread_mutex_lock(&vq->lock);
+    if (vq->ring.polled && qd_vring_set_polled(&vq->ring, false)) /* the driver was asked not to signal */
+        serve(vq);
     serve_notifier(vq);
     vq->state = QD_VQ_STARTED;
     pthread_mutex_unlock(&vq->lock);

@@ -13,7 +13,8 @@
  *   ATTACHED --qd_vq_detach--> STARTED --qd_vq_stop--> IDLE
  *
  *   STARTED: a kick is served by whoever calls qd_vq_kick() (synchronous notify).
- *   ATTACHED: besides, the loop serves it when the host notifier fd is signalled.
+ *   ATTACHED: besides, the loop serves it when the host notifier fd is signalled, or when it polls (qd_loop.h)
+ *   and finds something in the ring; meanwhile the driver is asked for no kicks.
  *
  * A plugin's module does not link against the core: the functions it calls
  * reach it through vq->api.
@@ -58,6 +59,8 @@ struct qd_api {
     int (*loop_mod)(struct qd_loop *loop, struct qd_fd *handler);
     /* QD_ISR_CONFIG or QD_ISR_QUEUE, and the INTx line with it */
     void (*set_isr)(struct qd_vdev *vdev, uint8_t bits);
+    /* the user's aio-max-batch of the I/O thread; 0: none */
+    uint64_t (*loop_max_batch)(struct qd_loop *loop);
 };
 
 enum qd_vq_state { QD_VQ_IDLE, QD_VQ_STARTED, QD_VQ_ATTACHED };
@@ -74,8 +77,9 @@ struct qd_vq {
     enum qd_vq_state state;
     int irq_fd;                   /* eventfd of the queue's MSI-X vector; -1: none; read atomically */
     struct qd_fd notifier;        /* the host notifier while attached */
+    uint64_t left_at;             /* ring.popped + 1 where the loop's last call of kick() left all there was; else 0 */
     /* counters for the user's eyes, written under the lock; requests are in ring.popped */
-    uint64_t kicks_ioeventfd, kicks_sync, interrupts;
+    uint64_t kicks_ioeventfd, kicks_sync, kicks_polled, interrupts;
 };
 
 #define QD_VDEV_QUEUES 1024 /* as QEMU's VIRTIO_QUEUE_MAX */

@@ -45,6 +45,8 @@ static inline int qd_vring_setup(struct qd_vring *vr, const struct qd_mem *mem, 
     vr->indirect = features >> QD_F_RING_INDIRECT_DESC & 1;
     vr->notify_on_empty = (features >> QD_F_NOTIFY_ON_EMPTY & 1) && !modern;
     vr->signalled_valid = false;
+    vr->wants_kicks = true; /* as the driver takes it of a ring of zeros */
+    vr->polled = false;
     if (qd_vring_needs_flight(features) && !vr->flight)
         return qd_vring_break(vr, "no memory for the chains in flight");
     if (vr->packed ? qd_packed_setup(vr, num, desc, avail, used) : qd_split_setup(vr, num, desc, avail, used))
@@ -171,10 +173,17 @@ static inline void qd_vring_disable_kicks(struct qd_vring *vr)
 {
     if (!vr->num)
         return;
+    vr->wants_kicks = false;
     if (vr->packed)
         qd_packed_disable_kicks(vr);
     else
         qd_split_disable_kicks(vr);
+}
+
+/* Has the driver offered a chain? A look that changes nothing. */
+static inline bool qd_vring_look(const struct qd_vring *vr)
+{
+    return vr->packed ? qd_packed_look(vr) : qd_split_look(vr);
 }
 
 /* Ask for kicks again. True: chains are there already, so serve them first. */
@@ -182,6 +191,9 @@ static inline bool qd_vring_enable_kicks(struct qd_vring *vr)
 {
     if (!vr->num)
         return false;
+    vr->wants_kicks = true;
+    if (vr->polled)
+        return qd_vring_look(vr);
     return vr->packed ? qd_packed_enable_kicks(vr) : qd_split_enable_kicks(vr);
 }
 
@@ -191,7 +203,29 @@ static inline bool qd_vring_enable_kicks_beyond(struct qd_vring *vr)
 {
     if (!vr->num)
         return false;
+    vr->wants_kicks = false; /* not at last_avail: who polls has nothing to look for there */
     return vr->packed ? qd_packed_kick_beyond(vr, vr->shadow_avail) : qd_split_kick_beyond(vr, vr->shadow_avail);
+}
+
+/* Has the driver offered what the handler, which asked for kicks, would be kicked for? */
+static inline bool qd_vring_has_new(const struct qd_vring *vr)
+{
+    return vr->wants_kicks && vr->num && qd_vring_look(vr);
+}
+
+/* The ring is looked at all the time from now on, or no longer. True: qd_vring_has_new(), so serve it first. */
+static inline bool qd_vring_set_polled(struct qd_vring *vr, bool polled)
+{
+    vr->polled = polled;
+    if (!vr->num || !vr->wants_kicks)
+        return false;
+    if (!polled)
+        return qd_vring_enable_kicks(vr);
+    if (vr->packed)
+        qd_packed_stop_kicks(vr);
+    else
+        qd_split_stop_kicks(vr);
+    return false;
 }
 
 #endif

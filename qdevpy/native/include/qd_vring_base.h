@@ -57,6 +57,8 @@ struct qd_vring {
     bool indirect;          /* VIRTIO_F_INDIRECT_DESC negotiated */
     bool notify_on_empty;   /* VIRTIO_F_NOTIFY_ON_EMPTY negotiated by a legacy driver */
     bool signalled_valid;   /* an interrupt was decided on before (2.7.10) */
+    bool wants_kicks;       /* the handler asked for kicks last, not for none */
+    bool polled;            /* the ring is looked at all the time: the driver need not kick, whatever the handler asks for */
     bool avail_wrap;        /* packed: wrap counter of last_avail (2.8.1) */
     bool used_wrap;         /* packed: wrap counter of used_idx */
     uint16_t last_avail;    /* next avail entry to pop; packed: without its wrap counter, used_idx likewise */

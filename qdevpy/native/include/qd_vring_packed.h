@@ -250,6 +250,17 @@ static inline void qd_packed_disable_kicks(struct qd_vring *vr)
     /* with EVENT_IDX a position that was passed is enough: the word, which the driver reads, is not written */
 }
 
+/* The same where nothing was popped since kicks were asked for. */
+static inline void qd_packed_stop_kicks(struct qd_vring *vr)
+{
+    __atomic_store_n(vr->device_event, QD_EVENT_DISABLE << 16, __ATOMIC_RELAXED);
+}
+
+static inline bool qd_packed_look(const struct qd_vring *vr)
+{
+    return qd_packed_is_avail(qd_load16(&vr->packed_desc[vr->last_avail].flags), vr->avail_wrap);
+}
+
 /* Have the driver kick when it makes the descriptor at SEEN available. True: it has. */
 static inline bool qd_packed_kick_beyond(struct qd_vring *vr, uint16_t seen)
 {

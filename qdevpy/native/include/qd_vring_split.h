@@ -165,6 +165,20 @@ static inline void qd_split_disable_kicks(struct qd_vring *vr)
     /* with EVENT_IDX a stale avail_event is enough: it is not written */
 }
 
+/* The same where nothing was popped since kicks were asked for: avail_event is not passed yet. */
+static inline void qd_split_stop_kicks(struct qd_vring *vr)
+{
+    if (vr->event_idx)
+        qd_store16(qd_vring_avail_event(vr), vr->last_avail - 1);
+    else
+        qd_store16(&vr->used[0], QD_USED_F_NO_NOTIFY);
+}
+
+static inline bool qd_split_look(const struct qd_vring *vr)
+{
+    return qd_load16(&vr->avail[1]) != vr->last_avail;
+}
+
 /* Have the driver kick when it raises avail->idx beyond SEEN. True: it has. */
 static inline bool qd_split_kick_beyond(struct qd_vring *vr, uint16_t seen)
 {

@@ -12,6 +12,8 @@ import pytest
 from monitor_rig import MakeQmp, Qmp
 
 from qdevpy.monitor.announce import rarp_frame
+from qdevpy.native.core import lib
+from qdevpy.native.iothread import IOThread, Polling
 from qdevpy.vm.event_types import NicRxFilterChanged
 
 CARDS = """
@@ -177,6 +179,26 @@ def test_iothreads_come_and_go(qmp: MakeQmp) -> None:
     assert first["thread-id"] != second["thread-id"]
     call("object-del", id="io1")
     assert [entry["id"] for entry in call("query-iothreads")] == ["io0"]
+
+
+def test_options_of_an_iothread_change_while_it_runs(qmp: MakeQmp) -> None:
+    call = qmp("objects: {io0: {type: iothread, poll-grow: 3}}")
+    thread = call.machine.iothread("io0")
+    assert polling(thread) == Polling(32768, 3, 0)
+    for name, value in {"poll-max-ns": 0, "poll-grow": 5, "poll-shrink": 7, "aio-max-batch": 64}.items():
+        call("qom-set", path="/objects/io0", property=name, value=value)
+    shown = call("query-iothreads")[0]
+    assert [shown[name] for name in ("poll-max-ns", "poll-grow", "poll-shrink", "aio-max-batch")] == [0, 5, 7, 64]
+    assert polling(thread) == Polling(0, 5, 7)
+    assert lib.qd_loop_max_batch(thread.pointer) == 64
+    call.error("qom-set", path="/objects/io0", property="poll-max-ns", value=-1)
+    call.error("qom-set", path="/objects/io0", property="poll-max-ns", value=1 << 63)
+    assert call("qom-get", path="/objects/io0", property="poll-max-ns") == 0
+
+
+def polling(thread: IOThread) -> Polling:
+    found = lib.qd_loop_polling(thread.pointer)
+    return Polling(found.max_ns, found.grow, found.shrink)
 
 
 @pytest.mark.parametrize(

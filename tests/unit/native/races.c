@@ -5,6 +5,7 @@
  *   races space   two vCPUs access ports while a third thread maps and unmaps what they access
  *   races ring    two drivers and an I/O thread with EVENT_IDX, while queues are detached, attached, stopped, started
  *   races kicks   the same, undisturbed and for longer: a kick or an interrupt that is lost ends the program
+ *   races polled-ring, polled-kicks   the same with an I/O thread that polls, now and then
  *   races stop    a vCPU is told to stop wherever it is; what is lost ends the program by its alarm
  *   races lock    who asks for the VM lock gets it, however busy vCPUs are
  *
@@ -198,11 +199,13 @@ static void set_gsi(void *opaque, int gsi, int level)
     *(int *)opaque = level;
 }
 
-static void race_ring(int rounds, int disturbances)
+static void race_ring(int rounds, int disturbances, bool polled)
 {
     struct qd_mem mem = {.n = 1, .ram = {{0, 0x10000, calloc(1, 0x10000)}}};
     struct qd_vdev *vdev = qd_vdev_new(&mem);
     struct qd_loop *loop = qd_loop_new("races");
+    struct qd_polling polling = {.max_ns = polled ? 20000 : 0};
+    qd_loop_set_polling(loop, polling);
     struct driver drivers[2];
     static struct qd_lines lines;
     struct qd_intx intx = {.lines = &lines, .gsi = 10};
@@ -245,10 +248,16 @@ static void race_ring(int rounds, int disturbances)
         check(qd_vq_attach(d->vq, d->kick) == 0, "attach");
         qd_vq_kick(d->vq); /* one may have come while the queue was idle */
         qd_space_unlock(space);
+        if (polled && round % 16 == 0)
+            qd_loop_set_polling(loop, (struct qd_polling){.max_ns = round % 32 ? polling.max_ns : 0});
     }
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
     check(!vdev->error && !level, "a ring broke, or the line stayed up");
+    struct qd_loop_stats stats;
+    qd_loop_get_stats(loop, &stats);
+    check(polled == (stats.polls_hit > 0), "polled where it should not, or not where it should");
+    printf("%lu polls hit, %lu missed, %lu sleeps\n", stats.polls_hit, stats.polls_missed, stats.sleeps);
     for (int i = 0; i < 2; i++)
         qd_vq_stop(drivers[i].vq);
     qd_loop_free(loop);
@@ -375,9 +384,13 @@ int main(int argc, char **argv)
     if (!strcmp(what, "space"))
         race_space();
     else if (!strcmp(what, "ring"))
-        race_ring(20000, 1000);
+        race_ring(20000, 1000, false);
     else if (!strcmp(what, "kicks"))
-        race_ring(400000, 0);
+        race_ring(400000, 0, false);
+    else if (!strcmp(what, "polled-ring"))
+        race_ring(20000, 1000, true);
+    else if (!strcmp(what, "polled-kicks"))
+        race_ring(400000, 0, true);
     else if (!strcmp(what, "stop"))
         race_stop();
     else if (!strcmp(what, "lock"))

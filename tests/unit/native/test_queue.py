@@ -128,7 +128,7 @@ def test_kick_of_native_queue_completes_before_it_returns(rig: Rig) -> None:
     rig.offer()
     queue.kick()
     assert rig.used_idx == 1
-    assert queue.counters() == {"kicks_ioeventfd": 0, "kicks_sync": 1, "interrupts": 1, "requests": 1}
+    assert queue.counters() == {"kicks_ioeventfd": 0, "kicks_sync": 1, "kicks_polled": 0, "interrupts": 1, "requests": 1}
 
 
 def test_kick_of_python_queue_calls_handle_output(rig: Rig) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def build(folder: Path, *flags: str) -> Path:
     """races.c with the core's sources."""
     vcpu, program = folder / "vcpu.o", folder / "races"
-    sources = [NATIVE / f"csrc/{name}.c" for name in ("intx", "loop", "pyqueue", "queue", "space")]
+    sources = [NATIVE / f"csrc/{name}.c" for name in ("intx", "loop", "poller", "pyqueue", "queue", "space")]
     for command in (
         ["gcc", *FLAGS, *flags, "-Dioctl=fake_ioctl", "-c", NATIVE / "csrc/vcpu.c", "-o", vcpu],
         ["gcc", *FLAGS, *flags, "-o", program, HERE / "races.c", *sources, vcpu],
@@ -57,7 +57,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("races"), *TSAN)
 
 
-@pytest.mark.parametrize("what", ["space", "ring", "stop"])
+@pytest.mark.parametrize("what", ["space", "ring", "polled-ring", "stop"])
 def test_threads_of_the_core_do_not_race(sanitized: Path, what: str) -> None:
     run(sanitized, what)
 
@@ -65,6 +65,7 @@ def test_threads_of_the_core_do_not_race(sanitized: Path, what: str) -> None:
 def test_no_kick_interrupt_or_stop_is_lost_at_full_speed(tmp_path: Path) -> None:
     program = build(tmp_path, "-O2")
     run(program, "kicks")
+    run(program, "polled-kicks")
     run(program, "stop")
 
 
