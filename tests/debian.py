@@ -29,6 +29,7 @@ PACKAGES = {
     "passt": "netdev type user",
     "iproute2": "taps and network namespaces",
     "liburing-dev": "aio=io_uring",
+    "valgrind": "instruction counts of the ring code",
     "acpica-tools": "reading our ACPI tables back",
     "dpkg-dev": "QEMU's own tests",
     "pkg-config": "QEMU's own tests",

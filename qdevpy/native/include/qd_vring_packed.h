@@ -21,6 +21,7 @@
 /* 2.8.1 Driver and Device Ring Wrap Counters: flags of a descriptor; equal: used, different: available */
 #define QD_PACKED_F_AVAIL (1 << 7)
 #define QD_PACKED_F_USED (1 << 15)
+#define QD_PACKED_F_BOTH (QD_PACKED_F_AVAIL | QD_PACKED_F_USED)
 #define QD_PACKED_WRAP (1 << 15) /* the wrap counter in a position */
 
 /* 2.8.10 Driver and Device Event Suppression: flags, in the upper half of the word; the lower half is a position */
@@ -57,7 +58,7 @@ static inline uint16_t qd_packed_avail_flags(bool wrap)
 
 static inline bool qd_packed_is_avail(uint16_t flags, bool wrap)
 {
-    return (flags & (QD_PACKED_F_AVAIL | QD_PACKED_F_USED)) == qd_packed_avail_flags(wrap);
+    return (flags & QD_PACKED_F_BOTH) == qd_packed_avail_flags(wrap);
 }
 
 static inline int qd_packed_setup(struct qd_vring *vr, uint16_t num, uint64_t desc, uint64_t driver, uint64_t device)
@@ -89,63 +90,71 @@ static inline int qd_packed_pending(struct qd_vring *vr)
     return 0;
 }
 
-/* 2.8.7: all of a table, in order; only WRITE means something there. */
-static inline __attribute__((always_inline)) int qd_packed_walk_table(struct qd_vring *vr, struct qd_elem *e,
-                                                                      struct qd_walk *w, uint64_t addr, uint32_t len)
+/* A list of descriptors (2.8.6), from D on, whose flags are FLAGS; no more than ROOM. How many there are, or -1. *STATE
+ * is what their two flags have to be. */
+static inline __attribute__((always_inline)) int qd_packed_walk_list(struct qd_vring *vr, struct qd_elem *e, struct qd_walk *w,
+                                                                     const volatile struct qd_packed_desc **d, uint16_t flags,
+                                                                     uint16_t *state, int room)
 {
-    const volatile struct qd_packed_desc_any *d = qd_walk_table(vr, addr, len);
-    if (!d)
-        return -1;
-    for (uint32_t left = len / 16; left > 0; left--, d++) /* no more than the element has room for */
-        if (qd_walk_add(vr, e, w, d->addr, d->len, d->flags))
+    const volatile struct qd_packed_desc *ring = vr->packed_desc, *end = ring + vr->num;
+    /* also where the driver makes descriptors available that are in use */
+    for (int count = 1; count <= room; count++) {
+        /* 2.8.6: all flags are right in all descriptors of a list, not just in the first one */
+        if ((flags & QD_PACKED_F_BOTH) != *state)
+            return qd_vring_break(vr, "descriptor chain goes on where nothing is available");
+        if (flags & QD_DESC_F_INDIRECT)
+            return qd_vring_break(vr, "indirect descriptor where none is allowed");
+        if (qd_walk_add(vr, e, w, (*d)->addr, (*d)->len, flags))
             return -1;
-    return 0;
+        if (!(flags & QD_DESC_F_NEXT))
+            return count;
+        if (++*d == end) {
+            *d = ring;
+            *state ^= QD_PACKED_F_BOTH;
+        }
+        flags = (*d)->flags;
+    }
+    return qd_vring_break(vr, "more descriptors offered than the queue has entries");
+}
+
+/* A chain that is one table (2.8.7), walked in order; only WRITE means something there. 1, or -1. */
+static inline __attribute__((always_inline)) int qd_packed_walk_table(struct qd_vring *vr, struct qd_elem *e, struct qd_walk *w,
+                                                                      const volatile struct qd_packed_desc *d, uint16_t flags,
+                                                                      int room)
+{
+    /* 2.8.19: only where negotiated, never in a list of others */
+    if (!vr->indirect || flags & QD_DESC_F_NEXT)
+        return qd_vring_break(vr, "indirect descriptor where none is allowed");
+    if (!room)
+        return qd_vring_break(vr, "more descriptors offered than the queue has entries");
+    uint32_t len = d->len;
+    const volatile struct qd_packed_desc_any *entry = qd_walk_table(vr, d->addr, len);
+    if (!entry)
+        return -1;
+    for (uint32_t left = len / 16; left > 0; left--, entry++) /* no more than the element has room for */
+        if (qd_walk_add(vr, e, w, entry->addr, entry->len, entry->flags))
+            return -1;
+    return 1;
 }
 
 static inline int qd_packed_pop(struct qd_vring *vr, struct qd_elem *e)
 {
-    uint32_t i = vr->last_avail, room = (uint32_t)vr->num - vr->taken, count = 0;
-    bool wrap = vr->avail_wrap;
-    struct qd_walk w = qd_walk_begin(vr, e);
-    const volatile struct qd_packed_desc *d = &vr->packed_desc[i];
-    uint16_t flags = qd_load16(&d->flags), id;
-    if (!qd_packed_is_avail(flags, wrap)) {
-        vr->shadow_avail = qd_packed_position(i, wrap);
+    const volatile struct qd_packed_desc *d = vr->packed_desc + vr->last_avail;
+    uint16_t state = qd_packed_avail_flags(vr->avail_wrap), flags = qd_load16(&d->flags);
+    if ((flags & QD_PACKED_F_BOTH) != state) {
+        vr->shadow_avail = qd_packed_position(vr->last_avail, vr->avail_wrap);
         return 0;
     }
     /* pairs with the driver's barrier before it writes the first descriptor's
      * flags (2.8.21.1): the whole chain is visible now */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    for (;;) {
-        /* also where the driver makes descriptors available that are in use */
-        if (count == room)
-            return qd_vring_break(vr, "more descriptors offered than the queue has entries");
-        uint64_t addr = d->addr;
-        uint32_t len = d->len;
-        id = d->id; /* 2.8.6: the last one's counts */
-        count++;
-        if (++i == vr->num) {
-            i = 0;
-            wrap = !wrap;
-        }
-        if (__builtin_expect(flags & QD_DESC_F_INDIRECT, 0)) {
-            /* 2.8.19: only where negotiated, never in a list of others */
-            if (!vr->indirect || count > 1 || flags & QD_DESC_F_NEXT)
-                return qd_vring_break(vr, "indirect descriptor where none is allowed");
-            if (qd_packed_walk_table(vr, e, &w, addr, len))
-                return -1;
-            break;
-        }
-        if (qd_walk_add(vr, e, &w, addr, len, flags))
-            return -1;
-        if (!(flags & QD_DESC_F_NEXT))
-            break;
-        d = &vr->packed_desc[i];
-        flags = d->flags;
-        /* 2.8.6: all flags are right in all descriptors of a list, not just in the first one */
-        if (!qd_packed_is_avail(flags, wrap))
-            return qd_vring_break(vr, "descriptor chain goes on where nothing is available");
-    }
+    struct qd_walk w = qd_walk_begin(vr, e);
+    int room = vr->num - vr->taken;
+    int count = flags & QD_DESC_F_INDIRECT ? qd_packed_walk_table(vr, e, &w, d, flags, room)
+                                           : qd_packed_walk_list(vr, e, &w, &d, flags, &state, room);
+    if (count < 0)
+        return -1;
+    uint16_t id = d->id; /* 2.8.6: the last one's */
     if (id >= vr->num)
         return qd_vring_break(vr, "buffer id beyond the queue size");
     if (qd_flight_has(vr->flight, id))
@@ -153,8 +162,11 @@ static inline int qd_packed_pop(struct qd_vring *vr, struct qd_elem *e)
     qd_flight_add(vr->flight, id, count);
     qd_walk_end(vr, e, &w, id);
     vr->taken += count;
-    vr->last_avail = i;
-    vr->avail_wrap = wrap;
+    vr->last_avail += count;
+    if (vr->last_avail >= vr->num) {
+        vr->last_avail -= vr->num;
+        vr->avail_wrap = !vr->avail_wrap;
+    }
     return 1;
 }
 
@@ -174,7 +186,7 @@ static inline void qd_packed_use(struct qd_vring *vr, uint16_t id, uint16_t coun
 {
     volatile struct qd_packed_desc *d = &vr->packed_desc[vr->used_idx];
     /* 2.8.3: WRITE says whether anything was written */
-    uint16_t flags = (vr->used_wrap ? QD_PACKED_F_AVAIL | QD_PACKED_F_USED : 0) | (len ? QD_DESC_F_WRITE : 0);
+    uint16_t flags = (vr->used_wrap ? QD_PACKED_F_BOTH : 0) | (len ? QD_DESC_F_WRITE : 0);
     d->id = id;
     d->len = len;
     if (vr->unshown) {
