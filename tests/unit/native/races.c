@@ -6,6 +6,7 @@
  *   races ring    two drivers and an I/O thread with EVENT_IDX, while queues are detached, attached, stopped, started
  *   races kicks   the same, undisturbed and for longer: a kick or an interrupt that is lost ends the program
  *   races polled-ring, polled-kicks   the same with an I/O thread that polls, now and then
+ *   races packed-ring, packed-kicks, packed-polled-ring, packed-polled-kicks   the same with packed rings
  *   races stop    a vCPU is told to stop wherever it is; what is lost ends the program by its alarm
  *   races lock    who asks for the VM lock gets it, however busy vCPUs are
  *
@@ -154,6 +155,23 @@ static uint16_t *word(struct driver *d, unsigned offset, unsigned index)
     return (uint16_t *)(d->ram + d->vq->index * RING_SIZE + offset) + index;
 }
 
+UNSEEN static void kick(struct driver *d)
+{
+    uint64_t value = d->by_access ? d->vq->index : 1;
+    if (d->by_access)
+        qd_space_access(space, QD_PIO, 0x200, &value, 2, true);
+    else
+        check(write(d->kick, &value, sizeof(value)) == sizeof(value), "kick");
+}
+
+static void sleep_until_interrupt(struct driver *d)
+{
+    struct pollfd irq = {.fd = d->irq, .events = POLLIN};
+    check(poll(&irq, 1, 10000) == 1, "an interrupt, or the kick before it, was lost");
+    uint64_t count;
+    check(read(d->irq, &count, sizeof(count)) == sizeof(count), "irq");
+}
+
 /* As Linux: chains, idx, full barrier, kick where avail_event asks for it; used_event, full barrier, look, sleep. */
 UNSEEN static void *drive(void *arg)
 {
@@ -169,13 +187,8 @@ UNSEEN static void *drive(void *arg)
         __atomic_store_n(word(d, AVAIL, 1), avail, __ATOMIC_SEQ_CST);
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         uint16_t event = __atomic_load_n(word(d, USED, 2 + 4 * NUM), __ATOMIC_RELAXED);
-        if (qd_vring_need_event(event, avail, old)) {
-            uint64_t value = d->by_access ? d->vq->index : 1;
-            if (d->by_access)
-                qd_space_access(space, QD_PIO, 0x200, &value, 2, true);
-            else
-                check(write(d->kick, &value, sizeof(value)) == sizeof(value), "kick");
-        }
+        if (qd_vring_need_event(event, avail, old))
+            kick(d);
         for (;;) {
             __atomic_store_n(word(d, AVAIL, 2 + NUM), avail - 1, __ATOMIC_RELAXED);
             __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -184,10 +197,73 @@ UNSEEN static void *drive(void *arg)
                 seen = __atomic_load_n(word(d, USED, 1), __ATOMIC_ACQUIRE);
             if (seen == avail)
                 break;
-            struct pollfd irq = {.fd = d->irq, .events = POLLIN};
-            check(poll(&irq, 1, 10000) == 1, "an interrupt, or the kick before it, was lost");
-            uint64_t count;
-            check(read(d->irq, &count, sizeof(count)) == sizeof(count), "irq");
+            sleep_until_interrupt(d);
+        }
+    }
+    return NULL;
+}
+
+/* Where the driver of a packed ring is: a descriptor, and the wrap counter. */
+struct place {
+    unsigned index;
+    bool wrap;
+};
+
+static void step(struct place *place)
+{
+    if (++place->index == NUM) {
+        place->index = 0;
+        place->wrap = !place->wrap;
+    }
+}
+
+UNSEEN static uint16_t *flags_at(struct driver *d, struct place place)
+{
+    return &((struct qd_packed_desc *)word(d, DESC, 0))[place.index].flags;
+}
+
+UNSEEN static bool is_used(struct driver *d, struct place place)
+{
+    uint16_t both = QD_PACKED_F_AVAIL | QD_PACKED_F_USED;
+    return (__atomic_load_n(flags_at(d, place), __ATOMIC_ACQUIRE) & both) == (place.wrap ? both : 0);
+}
+
+/* The same with a packed ring: a batch becomes available with its first descriptor, a kick where one of it is asked for. */
+UNSEEN static void *drive_packed(void *arg)
+{
+    struct driver *d = arg;
+    struct place next = {.wrap = true}, seen = next;
+    struct qd_packed_desc *desc = (void *)word(d, DESC, 0);
+    for (int round = 0; round < d->rounds; round++) {
+        unsigned n = 1 + round % 5;
+        struct place first = next, last = next;
+        bool wanted = false;
+        for (volatile unsigned delay = round % 97; delay > 0; delay--)
+            ;
+        for (unsigned i = 0; i < n; i++, step(&next)) {
+            desc[next.index].id = i;
+            desc[next.index].len = 64;
+            if (i)
+                __atomic_store_n(flags_at(d, next), qd_packed_avail_flags(next.wrap), __ATOMIC_RELAXED);
+            last = next;
+        }
+        __atomic_store_n(flags_at(d, first), qd_packed_avail_flags(first.wrap), __ATOMIC_RELEASE);
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        uint32_t event = __atomic_load_n((uint32_t *)word(d, USED, 0), __ATOMIC_RELAXED);
+        for (struct place p = first; p.index != next.index; step(&p))
+            wanted |= (event & 0xffff) == qd_packed_position(p.index, p.wrap);
+        if (wanted || event >> 16 == QD_EVENT_ENABLE)
+            kick(d);
+        for (;;) {
+            uint32_t ask = QD_EVENT_DESC << 16 | qd_packed_position(last.index, last.wrap);
+            __atomic_store_n((uint32_t *)word(d, AVAIL, 0), ask, __ATOMIC_RELAXED);
+            __atomic_thread_fence(__ATOMIC_SEQ_CST);
+            for (unsigned spins = 0; spins <= (unsigned)round % 512; spins++)
+                while (seen.index != next.index && is_used(d, seen))
+                    step(&seen);
+            if (seen.index == next.index)
+                break;
+            sleep_until_interrupt(d);
         }
     }
     return NULL;
@@ -199,7 +275,7 @@ static void set_gsi(void *opaque, int gsi, int level)
     *(int *)opaque = level;
 }
 
-static void race_ring(int rounds, int disturbances, bool polled)
+static void race_ring(int rounds, int disturbances, bool packed, bool polled)
 {
     struct qd_mem mem = {.n = 1, .ram = {{0, 0x10000, calloc(1, 0x10000)}}};
     struct qd_vdev *vdev = qd_vdev_new(&mem);
@@ -213,7 +289,7 @@ static void race_ring(int rounds, int disturbances, bool polled)
     qd_lines_init(&lines, set_gsi, &level);
     qd_vdev_set_intx(vdev, qd_intx_set, &intx);
     qd_vdev_set_msix(vdev, true);
-    vdev->features = 1ull << QD_F_VERSION_1 | 1ull << QD_F_RING_EVENT_IDX;
+    vdev->features = 1ull << QD_F_VERSION_1 | 1ull << QD_F_RING_EVENT_IDX | (uint64_t)packed << QD_F_RING_PACKED;
     for (int i = 0; i < 2; i++) {
         struct qd_vq *vq = qd_vdev_add_queue(vdev);
         struct qd_desc *desc = (void *)(mem.ram[0].hva + i * RING_SIZE + DESC);
@@ -223,7 +299,7 @@ static void race_ring(int rounds, int disturbances, bool polled)
         drivers[i].by_access = i;
         drivers[i].rounds = rounds;
         for (int n = 0; n < NUM; n++)
-            desc[n] = (struct qd_desc){.addr = 0x8000, .len = 64};
+            desc[n] = (struct qd_desc){.addr = 0x8000, .len = 64}; /* of either form */
         uint64_t base = i * RING_SIZE;
         check(qd_vq_setup(vq, NUM, base + DESC, base + AVAIL, base + USED) == 0, "setup");
         qd_vq_set_irq_fd(vq, drivers[i].irq);
@@ -232,7 +308,8 @@ static void race_ring(int rounds, int disturbances, bool polled)
     qd_space_lock(space);
     check(qd_space_map_notify(space, QD_PIO, 0x200, 2, 10, vdev, QD_QUEUE_BY_VALUE, 0, NULL) > 0, "map_notify");
     qd_space_unlock(space);
-    pthread_t threads[] = {start(drive, &drivers[0]), start(drive, &drivers[1])};
+    void *(*fn)(void *) = packed ? drive_packed : drive;
+    pthread_t threads[] = {start(fn, &drivers[0]), start(fn, &drivers[1])};
     for (int round = 0; round < disturbances; round++) { /* as a VM that is paused and goes on, under traffic */
         struct driver *d = &drivers[round & 1];
         qd_space_lock(space);
@@ -383,14 +460,10 @@ int main(int argc, char **argv)
     space = qd_space_new();
     if (!strcmp(what, "space"))
         race_space();
-    else if (!strcmp(what, "ring"))
-        race_ring(20000, 1000, false);
-    else if (!strcmp(what, "kicks"))
-        race_ring(400000, 0, false);
-    else if (!strcmp(what, "polled-ring"))
-        race_ring(20000, 1000, true);
-    else if (!strcmp(what, "polled-kicks"))
-        race_ring(400000, 0, true);
+    else if (strstr(what, "ring"))
+        race_ring(20000, 1000, strstr(what, "packed"), strstr(what, "polled"));
+    else if (strstr(what, "kicks"))
+        race_ring(400000, 0, strstr(what, "packed"), strstr(what, "polled"));
     else if (!strcmp(what, "stop"))
         race_stop();
     else if (!strcmp(what, "lock"))

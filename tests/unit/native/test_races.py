@@ -57,7 +57,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("races"), *TSAN)
 
 
-@pytest.mark.parametrize("what", ["space", "ring", "polled-ring", "stop"])
+@pytest.mark.parametrize("what", ["space", "ring", "polled-ring", "packed-ring", "packed-polled-ring", "stop"])
 def test_threads_of_the_core_do_not_race(sanitized: Path, what: str) -> None:
     run(sanitized, what)
 
@@ -65,7 +65,8 @@ def test_threads_of_the_core_do_not_race(sanitized: Path, what: str) -> None:
 def test_no_kick_interrupt_or_stop_is_lost_at_full_speed(tmp_path: Path) -> None:
     program = build(tmp_path, "-O2")
     run(program, "kicks")
-    run(program, "polled-kicks")
+    for rings in ("polled-kicks", "packed-kicks", "packed-polled-kicks"):
+        run(program, rings)
     run(program, "stop")
 
 
