@@ -125,10 +125,10 @@ class SerialDriver:
     def send(self, port: int, *data: bytes) -> bool:
         """Output in one chain; whether the device had it used when the register write returned."""
         _, output = self.port_queues(port)
-        before = output.used_index
+        output.collect()
         output.add(data)
         output.kick()
-        return output.used_index != before
+        return output.collect() > 0
 
     def offer(self, port: int, *sizes: int) -> None:
         """Buffers for input."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 import pytest
 from blk_driver import DISCARD, ENGINES, FLUSH, GET_ID, IN, IOERR, OK, OUT, UNSUPP, WRITE_ZEROES, resources
+from ring_forms import FORMS, OFFER
 
 from qdevpy.backend.drive import Drive
 from qdevpy.pci import config as pci_config
 from qdevpy.testing.driver import LegacyDriver, ModernDriver, PCIDriver
 from qdevpy.testing.machine import FakeMachine
+from qdevpy.testing.packed import EVENTS_AT, PackedQueue
 from qdevpy.testing.rings import DriverQueue
-from qdevpy.virtio import defs
+from qdevpy.virtio import defs, pci_modern
 from qdevpy.virtio.pci_types import device_types_for
 from qdevpy_virtio_blk import config
 from qdevpy_virtio_blk.device import VirtIOBlock
@@ -55,12 +58,12 @@ def plug(request: pytest.FixtureRequest, machine: FakeMachine, image: Path, aio:
 
     def plug(kind: str = "virtio-blk-pci", *, drive: dict[str, Any] | None = None, **properties: Any) -> Any:
         backend = machine.open_backend(Drive(id="root"), file=str(image), aio=aio, **(drive or {}))
-        return machine.plug_type(kind, id="disk0", drive=backend, ioeventfd=request.param, **properties)
+        return machine.plug_type(kind, id="disk0", drive=backend, ioeventfd=request.param, **OFFER, **properties)
 
     return plug
 
 
-@pytest.fixture(params=[LegacyDriver, ModernDriver])
+@pytest.fixture(params=[LegacyDriver, ModernDriver, *FORMS])
 def interface(request: pytest.FixtureRequest) -> type[PCIDriver]:
     return request.param  # type: ignore[no-any-return]
 
@@ -188,11 +191,15 @@ def test_event_idx_holds_interrupts_back(machine: FakeMachine, plug: Plug, inter
     driver.start(EVENT_IDX)
     queue = driver.queues[0]
     read(queue, 0)  # the first decision is always yes
-    queue.set_used_event(3)
+    packed = isinstance(queue, PackedQueue)
+    queue.set_used_event(queue.after(queue.next_used, 6) if packed else 3)  # the third request from here, of 3 descriptors
     base = proxy.device.queues[0].counters()["interrupts"]
     for done in range(1, 4):
         read(queue, done)
-        machine.wait_for(lambda used=done: queue.avail_event == used + 1, "avail_event")
+        if packed:
+            machine.wait_for(lambda: queue.kick_event == (queue.next, EVENTS_AT), "kicks are asked for at the next chain")
+        else:
+            machine.wait_for(lambda used=done: queue.avail_event == used + 1, "avail_event")
     machine.wait_for(lambda: proxy.device.queues[0].counters()["interrupts"] == base + 1, "one interrupt")
 
 
@@ -249,6 +256,81 @@ def test_reset_under_load_loses_no_descriptor_and_no_thread(machine: FakeMachine
         assert resources() == idle
     driver.start(MQ)
     assert read(driver.queues[1], 1)[0] == OK
+
+
+@pytest.mark.parametrize("interface", [ModernDriver, *FORMS])
+def test_queue_reset_under_load_loses_nothing_of_other_queues(
+    machine: FakeMachine, plug: Plug, interface: type[ModernDriver]
+) -> None:
+    driver = interface(machine, plug(num_queues=2))
+    driver.start(MQ)
+    driver.set_status(0)
+    idle = resources()
+    driver.start(MQ | 1 << defs.F_RING_RESET)
+    for round_ in range(15):
+        heads = fill(driver)
+        driver.write(pci_modern.QUEUE_SELECT, round_ % 2, 2)
+        driver.write(pci_modern.QUEUE_RESET, 1, 2)
+        lost = driver.queues[round_ % 2]
+        lost.collect()
+        for queue, head in heads:
+            if queue is not lost:
+                queue.wait(head)
+        assert lost.collect() == 0, "used after the reset"
+        driver.queues[round_ % 2] = driver.setup_queue(round_ % 2, (256, 64)[round_ // 2 % 2])
+        assert read(driver.queues[round_ % 2], round_)[0] == OK
+    driver.set_status(0)
+    assert resources() == idle
+
+
+def test_requests_come_back_in_order_where_the_driver_wants_that(
+    machine: FakeMachine, plug: Plug, interface: type[PCIDriver]
+) -> None:
+    driver = interface(machine, plug())
+    driver.start()
+    queue = driver.queues[0]
+    for _ in range(10):
+        driver.allocator.next = 0x200000
+        offered = [head for _, head in fill(driver)]
+        queue.order.clear()
+        for head in offered:
+            queue.wait(head)
+        if driver.has_feature(defs.F_IN_ORDER):
+            assert queue.order == offered
+        else:
+            assert sorted(queue.order) == sorted(offered)
+
+
+def test_held_request_is_tried_again_whatever_has_become_of_its_descriptors(
+    machine: FakeMachine, plug: Plug, interface: type[PCIDriver], image: Path
+) -> None:
+    """A packed ring's used descriptors lie over those of the request that waits."""
+    proxy = plug(werror="stop", vectors=0)
+    driver = interface(machine, proxy)
+    driver.start()
+    queue, drive = driver.queues[0], proxy.device.drive
+    saved = os.dup(drive.fd)
+    with open("/dev/full", "r+b") as full:
+        os.dup2(full.fileno(), drive.fd, inheritable=False)
+    held = queue.add([header(OUT, 8), b"\x77" * 512], [1])
+    queue.kick()
+    machine.wait_for(lambda: proxy.device.statistics()["write"]["errors"], "the write has failed")
+    os.dup2(saved, drive.fd, inheritable=False)
+    os.close(saved)
+    others = [queue.add([header(IN, sector)], [512, 1]) for sector in range(40)]
+    queue.kick()
+    if not driver.has_feature(defs.F_IN_ORDER):
+        for head in others:
+            queue.wait(head)
+    machine.pause()
+    assert proxy.device.requests_in_flight == 0
+    machine.start()
+    assert queue.wait(held) == 1
+    assert queue.read(held) == bytes([OK])
+    assert image.read_bytes()[8 * 512 : 9 * 512] == b"\x77" * 512
+    for sector, head in enumerate(others):
+        assert head in queue.order or queue.wait(head)
+        assert queue.read(head) == bytes([sector]) * 512 + bytes([OK])
 
 
 def test_paused_machine_has_drained_and_goes_on(machine: FakeMachine, plug: Plug, interface: type[PCIDriver]) -> None:
