@@ -11,7 +11,10 @@ from sanitized import SanitizedTree
 HERE = Path(__file__).parent
 PCI = HERE.parent / "unit" / "pci"
 TESTS = [
-    *(HERE / f"{name}.py" for name in ("null_device", "virtio_pci_rig", "notifier_rig", "test_host_notifier_rules")),
+    *(
+        HERE / f"{name}.py"
+        for name in ("null_device", "virtio_pci_rig", "notifier_rig", "test_host_notifier_rules", "test_ring_forms")
+    ),
     *(HERE / f"test_virtio_pci_{part}.py" for part in ("identity", "legacy", "modern", "state", "failures", "hostile")),
     *(PCI / f"{name}.py" for name in ("conftest", "widget", "test_pci_bus", "test_bars")),
 ]
