@@ -8,16 +8,18 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
+
+import attrs
 
 from qdevpy.bench.cpu_time import cpu_time
 from qdevpy.bench.measurement import NANO, Measurement
 from qdevpy.bench.program import BenchError, Launch, Program, clean_environment
-from qdevpy.bench.suite import Rig
+from qdevpy.bench.suite import Rig, Start
 
 #: seconds for anything that a healthy guest does at once
 PATIENCE = 30.0
@@ -62,12 +64,27 @@ class Guest:
     :param rig: its machine
     :param devices: the rig's options
     :param kernel: the guest
+    :param inherited: descriptors that the program gets under the same numbers
+    :param environment: variables that it gets on top
+    :ivar output: what it printed, once it has ended
     :raises BenchError: the program does not start, or its guest does not speak
     """
 
-    def __init__(self, program: Program, rig: Rig, devices: Sequence[str], kernel: Path) -> None:
+    def __init__(
+        self,
+        program: Program,
+        rig: Rig,
+        devices: Sequence[str],
+        kernel: Path,
+        *,
+        inherited: Collection[int] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.program = program
         self.rig = rig
+        self.output = ""
+        self._inherited = inherited
+        self._environment = {**clean_environment(), **(environment or {})}
         self._ticks: list[Tick] = []
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qdevpy-bench-")))
@@ -85,13 +102,22 @@ class Guest:
                 raise self._error("its guest is not in bench mode")
             self._cleanup = stack.pop_all()
 
-    def __enter__(self) -> Guest:
+    @classmethod
+    def of(cls, start: Start) -> Self:
+        """The guest of a rig, as its options say."""
+        return cls(start.program, start.rig, start.rig.options(start.setting, start.place), start.kernel)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._cleanup:
             if error is None:
                 self._end()
+
+    def keep(self, resource: AbstractContextManager[object]) -> None:
+        """Close RESOURCE, which is open, when this guest ends."""
+        self._cleanup.push(resource)
 
     # -- starting and ending
 
@@ -105,7 +131,12 @@ class Guest:
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=self._said, stderr=subprocess.STDOUT, env=clean_environment()
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            env=self._environment,
+            pass_fds=tuple(self._inherited),
         )
 
     def _accept(self, listener: socket.socket) -> socket.socket:
@@ -140,10 +171,14 @@ class Guest:
             raise self._error("it did not end when its guest powered off") from None
         if status != 0:
             raise self._error(f"it ended with status {status}")
+        self.output = self._read_output()
+
+    def _read_output(self) -> str:
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace").strip()
 
     def _error(self, message: str) -> BenchError:
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace").strip()
+        said = self._read_output()
         status = self._process.poll()
         ended = "" if status is None else f" (exit status {status})"
         return BenchError(
@@ -169,6 +204,13 @@ class Guest:
         line = self._receive()
         if line != wanted:
             raise self._error(f"its guest said '{line}'")
+
+    def measure_all(self, steps: Sequence[str]) -> Sequence[Measurement]:
+        """As :meth:`measure`, each with the best frequency that all of them tell."""
+        self.measure("clock")
+        found = [self.measure(step) for step in steps]
+        self.measure("clock")
+        return [attrs.evolve(measurement, hz=self.frequency()) for measurement in found]
 
     def measure(self, step: str) -> Measurement:
         """Have STEP measured.

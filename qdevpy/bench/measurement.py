@@ -36,6 +36,11 @@ class Measurement:
         return self.counts[name] / self.hz * NANO
 
     @property
+    def has_requests(self) -> bool:
+        """Whether requests were served; else there is nothing that their cost could be of."""
+        return self.counts.get("bytes", 0) > 0
+
+    @property
     def requests(self) -> int:
         """At least one, to divide by."""
         return max(self.counts["requests"], 1)
@@ -62,6 +67,7 @@ def _percentile(name: str, key: str) -> Figure:
 #: requests a second
 REQUESTS = _per_second("requests")
 PACKETS = _per_second("packets")
+KICK_RATE = Figure("kicks", "kicks/s", lambda m: m.counts["kicks"] / m.seconds, more_is_better=True)
 THROUGHPUT = Figure("throughput", "MB/s", lambda m: m.counts["bytes"] / m.seconds / MEGA, more_is_better=True)
 P50, P99, P999 = _percentile("p50", "p50"), _percentile("p99", "p99"), _percentile("p99.9", "p999")
 

@@ -48,6 +48,7 @@ class Program:
     :ivar name: what the table calls it
     :ivar version: as it says
     :ivar command: its command line
+    :ivar executable: the program alone, for rigs that start it in their own way
     :ivar has_monitor: it speaks QMP, so that its vCPU threads can be told from others
     """
 
@@ -55,6 +56,7 @@ class Program:
     name: str
     version: str
     command: Callable[[Launch], Sequence[str]] = attrs.field(eq=False)
+    executable: Sequence[str] = ()
     has_monitor: bool = True
 
 
@@ -95,7 +97,8 @@ def peer_program(path: str) -> Program:
     def command(launch: Launch) -> list[str]:
         return [found, *_QBOOT, *_CPU, *qemu_options(launch)]
 
-    return Program(PEER, "QEMU", said.splitlines()[0].removeprefix("QEMU emulator version "), command)
+    version = said.splitlines()[0].removeprefix("QEMU emulator version ")
+    return Program(PEER, "QEMU", version, command, (found, *_CPU))
 
 
 def clean_environment() -> dict[str, str]:

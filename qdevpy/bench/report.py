@@ -32,10 +32,12 @@ def ratios_of_row(results: Results, row: Row) -> list[float]:
 
 
 def ratios_of_target(results: Results, target: Target, rows: Mapping[str, Row]) -> list[float]:
-    """A target's ratio, pair by pair; empty where its rows were not measured."""
-    if target.row not in rows or target.over not in rows:
+    """A target's ratio or number, pair by pair; empty where its rows were not measured."""
+    if not target.rows <= set(rows):
         return []
     above = results.numbers(QDEVPY, rows[target.row])
+    if target.over is None:
+        return above
     below = results.numbers(target.over_program, rows[target.over])
     return paired_ratios(above, below) if above and below else []
 
@@ -131,7 +133,7 @@ class Report:
         seen = set()
         for row in self._rows:
             found = self._results.of_row(QDEVPY, row)
-            if (row.rig, row.step) not in seen and found and found[0].counts["bytes"]:
+            if (row.rig, row.step) not in seen and found and found[0].has_requests:
                 seen.add((row.rig, row.step))
                 yield row
 
@@ -167,7 +169,7 @@ class Report:
                 measured[program.role] = {
                     "setting": self._setting_name(program, row),
                     "numbers": self._results.numbers(program.role, row),
-                    "efficiency": {figure.name: [figure.read(m) for m in found] for figure in EFFICIENCY},
+                    "efficiency": {figure.name: [figure.read(m) for m in found if m.has_requests] for figure in EFFICIENCY},
                     "cpu_ns": [{"vcpu": m.vcpu_ns, "others": m.other_ns} for m in found],
                     "counts": [dict(m.counts) for m in found],
                     "hz": [m.hz for m in found],

@@ -12,7 +12,7 @@ import attrs
 from qdevpy.bench.guest import Guest
 from qdevpy.bench.measurement import Measurement
 from qdevpy.bench.program import Program
-from qdevpy.bench.suite import Figure, Place, Rig, Row, Setting
+from qdevpy.bench.suite import Figure, Place, Rig, Row, Setting, Start
 
 #: of a pre-run's length over a measurement's
 SHORTER = 4
@@ -151,13 +151,10 @@ class Runner:
         self, program: Program, rig: Rig, setting: Setting, steps: Sequence[Step], milliseconds: float, what: str
     ) -> dict[Step, Measurement]:
         self._progress(f"{what}: {program.name}, {rig.name}, {setting.name}")
-        cycles = int(self._hz * milliseconds / 1000)
-        with Guest(program, rig, rig.options(setting, self._place), self._kernel) as guest:
-            guest.measure("clock")
-            found = {step: guest.measure(f"{step.words} cycles={cycles}") for step in steps}
-            guest.measure("clock")
-            hz = guest.frequency()
-        return {step: attrs.evolve(measurement, hz=hz) for step, measurement in found.items()}
+        limit = f"cycles={int(self._hz * milliseconds / 1000)}"
+        with (rig.session or Guest.of)(Start(program, rig, setting, self._place, self._kernel)) as session:
+            found = session.measure_all([f"{step.words} {limit}" for step in steps])
+        return dict(zip(steps, found, strict=True))
 
 
 def _merit(step: Step, measurement: Measurement) -> float:

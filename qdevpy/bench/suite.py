@@ -8,10 +8,13 @@ the same rig one boot.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
+
+from qdevpy.bench.spread import show_number
 
 if TYPE_CHECKING:
     from qdevpy.bench.measurement import Measurement
@@ -49,6 +52,30 @@ class Place:
     disk: Path
 
 
+class Session(Protocol):
+    """A machine that runs, or whatever else can be measured."""
+
+    def measure_all(self, steps: Sequence[str]) -> Sequence[Measurement]:
+        """Measure one after the other.
+
+        :raises BenchError: it cannot
+        """
+
+
+@attrs.frozen
+class Start:
+    """What a session is started with.
+
+    :ivar kernel: the measuring guest
+    """
+
+    program: Program
+    rig: Rig
+    setting: Setting
+    place: Place
+    kernel: Path
+
+
 @attrs.frozen
 class Rig:
     """A machine.
@@ -56,12 +83,16 @@ class Rig:
     :ivar options: its devices as options that every program takes; ``(setting, place) -> options``. May make files.
     :ivar settings: by program, the settings among which the best is looked for; without one: as it comes
     :ivar memory: MiB
+    :ivar session: how it is started and measured, where that is not a guest that answers
+    :ivar why_not: why it cannot be had on this host, with :attr:`Place.disk` in that folder; None: it can
     """
 
     name: str
     options: Callable[[Setting, Place], Sequence[str]] = attrs.field(eq=False)
     settings: Mapping[str, Sequence[Setting]] = attrs.field(factory=dict, eq=False)
     memory: int = 128
+    session: Callable[[Start], AbstractContextManager[Session]] | None = attrs.field(default=None, eq=False)
+    why_not: Callable[[Path], str | None] = attrs.field(default=lambda folder: None, eq=False)
 
     def settings_of(self, program: str) -> Sequence[Setting]:
         """At least one."""
@@ -102,19 +133,19 @@ class Row:
 
 @attrs.frozen
 class Target:
-    """A ratio that is aimed at.
+    """A ratio, or a number, that is aimed at.
 
     :ivar text: what is compared
     :ivar row: name of the row above the line, as qdevpy has it
-    :ivar over: name of the row below the line
+    :ivar over: name of the row below the line; None: the number itself is judged
     :ivar over_program: whose; the peer's where both rows are the same
-    :ivar limit: the ratio
-    :ivar at_least: the ratio is to reach the limit; else it is not to exceed it
+    :ivar limit: the ratio or number
+    :ivar at_least: it is to reach the limit; else it is not to exceed it
     """
 
     text: str
     row: str
-    over: str
+    over: str | None
     over_program: str
     limit: float
     at_least: bool
@@ -126,7 +157,12 @@ class Target:
     @property
     def wanted(self) -> str:
         """The limit in words."""
-        return f"{'at least' if self.at_least else 'at most'} {self.limit:g}"
+        return f"{'at least' if self.at_least else 'at most'} {show_number(self.limit)}"
+
+    @property
+    def rows(self) -> set[str]:
+        """Names of the rows that it needs."""
+        return {name for name in (self.row, self.over) if name is not None}
 
 
 @attrs.frozen

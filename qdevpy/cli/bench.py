@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all numbers to a file.")
 @click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw ratios and latencies, in the format that the name ends with: svg, pdf, png.",
+)
+@click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=Path("/var/tmp"),
@@ -50,6 +56,7 @@ def bench(
     pairs: int,
     milliseconds: float,
     json_file: Path | None,
+    plot_file: Path | None,
     folder: Path,
     only_list: bool,
 ) -> None:
@@ -72,6 +79,11 @@ def bench(
     from qdevpy.bench.run import Effort, Runner
     from qdevpy.bench.suite import Place
 
+    rows = possible_rows(rows, folder)
+    if plot_file is not None:
+        from qdevpy.bench.plot import check_plot, draw
+
+        check_plot(plot_file)
     programs = [qdevpy_program(), *needed_programs(suite, rows)]
     if against is not None:
         programs.append(peer_program(against))
@@ -87,12 +99,14 @@ def bench(
         began = time.monotonic()
         results = runner.run(rows)
     names_measured = {row.name for row in rows}
-    targets = [target for target in suite.targets if {target.row, target.over} & names_measured]
+    targets = [target for target in suite.targets if target.rows & names_measured]
     report = Report(results, rows, targets, programs, describe_host(memory, folder))
     report.print_to(Console(width=None if console.is_terminal else 200))
     console.print(f"{pairs} pairs, {milliseconds:g} ms a measurement, {time.monotonic() - began:.0f} s in all", highlight=False)
     if json_file is not None:
         json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+    if plot_file is not None:
+        draw(report.as_json(), plot_file)
 
 
 def load_suite() -> Suite:
@@ -124,6 +138,15 @@ def select_rows(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
             hint = did_you_mean(pattern, [row.name for row in rows]) or "; 'qdevpy bench --list' has all"
             raise click.UsageError(f"no row is called '{pattern}'{hint}")
     return [row for row in rows if not patterns or any(fnmatchcase(row.name, pattern) for pattern in patterns)]
+
+
+def possible_rows(rows: Sequence[Row], folder: Path) -> list[Row]:
+    """Those of ROWS that this host can measure; says on stderr why the others are left out."""
+    reasons = {rig: rig.why_not(folder) for rig in dict.fromkeys(row.rig for row in rows)}
+    for rig, reason in reasons.items():
+        if reason is not None:
+            click.echo(f"qdevpy: note: machine '{rig.name}' is not measured: {reason}", err=True)
+    return [row for row in rows if reasons[row.rig] is None]
 
 
 def guest_kernel() -> Path:

@@ -9,12 +9,13 @@
 #define MEMORY_START 0x2000000ull
 #define MEMORY_END 0x7000000ull
 
-static const struct bench_sort *const sorts[] = {&bench_bare, &bench_blk, &bench_clock, &bench_kick};
+static const struct bench_sort *const sorts[] = {&bench_bare, &bench_blk, &bench_clock, &bench_echo,
+                                           &bench_kick, &bench_net, &bench_queue};
 
 static struct pci_function functions[DEVICES]; /* virtio devices, in the order of slots */
 static unsigned function_count;
-static struct virtio device; /* of the measurement that is on */
-static bool has_device;
+static struct virtio devices[2]; /* of the measurement that is on */
+static unsigned device_count;
 static u64 memory_used;
 static struct meter meter;
 
@@ -31,19 +32,25 @@ bool bench_refuse(const char *format, ...)
     return false;
 }
 
-struct virtio *bench_device(u16 type)
+static struct virtio *find_device(u16 type, u64 number)
 {
     const char *transport = word("transport");
-    u64 wanted = word_number("device", 0);
+    struct virtio *found = &devices[device_count];
     for (unsigned i = 0; i < function_count; i++) {
-        if (!virtio_probe(&device, &functions[i], transport ? transport : "auto") || device.type != type || wanted-- > 0)
+        if (virtio_type(&functions[i]) != type || number-- > 0)
             continue;
-        has_device = true;
-        return &device;
+        if (!virtio_probe(found, &functions[i], transport ? transport : "auto"))
+            break;
+        device_count++;
+        return found;
     }
     bench_refuse("no such device");
     return NULL;
 }
+
+struct virtio *bench_device(u16 type) { return find_device(type, word_number("device", 0)); }
+
+struct virtio *bench_second_device(u16 type) { return find_device(type, word_number("device", 0) + 1); }
 
 bool bench_time_is_left(const struct meter *m, u64 now) { return now - m->start < word_number("cycles", DEFAULT_CYCLES); }
 
@@ -115,9 +122,8 @@ void bench(void)
         const struct bench_sort *sort = find_sort();
         if (sort != NULL)
             serve(sort);
-        if (has_device)
-            virtio_reset(&device);
-        has_device = false;
+        while (device_count > 0)
+            virtio_reset(&devices[--device_count]);
         memory_used = 0;
         release(mark);
     }

@@ -25,11 +25,14 @@ struct bench_sort {
     void (*measure)(struct meter *m);
 };
 
-extern const struct bench_sort bench_bare, bench_blk, bench_clock, bench_kick;
+extern const struct bench_sort bench_bare, bench_blk, bench_clock, bench_echo, bench_kick, bench_net, bench_queue;
 
 /* The words' virtio device of TYPE, number device=N (default 0), probed with transport=WORD (default auto); NULL: there is
  * none, and "error" was said. It is reset after the measurement. */
 struct virtio *bench_device(u16 type);
+
+/* The one of TYPE after that. */
+struct virtio *bench_second_device(u16 type);
 
 /* Whether to go on: the measurement has lasted cycles=N at most (default about 50 ms). */
 bool bench_time_is_left(const struct meter *m, u64 now);

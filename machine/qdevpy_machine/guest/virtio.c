@@ -130,12 +130,18 @@ static bool find_legacy(struct virtio *v)
     return true;
 }
 
+u16 virtio_type(const struct pci_function *f)
+{
+    if (f->vendor != VIRTIO_VENDOR || f->device < 0x1000 || f->device > 0x107f)
+        return 0;
+    return f->device >= 0x1040 ? (u16)(f->device - 0x1040) : (u16)pci_read(f, PCI_SUBSYSTEM_ID, 2);
+}
+
 bool virtio_probe(struct virtio *v, const struct pci_function *f, const char *transport)
 {
-    *v = (struct virtio){.pci = *f};
-    if (f->vendor != VIRTIO_VENDOR || f->device < 0x1000 || f->device > 0x107f)
+    *v = (struct virtio){.pci = *f, .type = virtio_type(f)};
+    if (v->type == 0)
         return false;
-    v->type = f->device >= 0x1040 ? (u16)(f->device - 0x1040) : (u16)pci_read(f, PCI_SUBSYSTEM_ID, 2);
     v->modern = !is(transport, "legacy") && find_modern(v);
     if (!v->modern && (is(transport, "modern") || !find_legacy(v))) {
         say("00:%02x.%u: no %s registers\n", f->slot, f->function, is(transport, "auto") ? "usable" : transport);

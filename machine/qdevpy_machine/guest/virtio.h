@@ -36,6 +36,9 @@ struct virtio {
     struct vring queues[MAX_QUEUES];
 };
 
+/* VIRTIO_NET and so on; 0: no virtio device. */
+u16 virtio_type(const struct pci_function *f);
+
 /* Find the device's registers and reset it. TRANSPORT: "auto" (modern if offered), "modern" or "legacy".
  * Says why and returns false if that cannot be had, or if the function is no virtio device. */
 bool virtio_probe(struct virtio *v, const struct pci_function *f, const char *transport);

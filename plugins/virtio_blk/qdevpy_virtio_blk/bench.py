@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Self
 
-from qdevpy.bench.measurement import P50, P99, P999, REQUESTS, THROUGHPUT, VCPU_BUSY
-from qdevpy.bench.suite import PEER, QDEVPY, Place, Rig, Row, Setting, Suite, Target
+import attrs
+
+from qdevpy.bench.guest import Guest
+from qdevpy.bench.measurement import P50, P99, P999, REQUESTS, THROUGHPUT, VCPU_BUSY, Measurement
+from qdevpy.bench.program import BenchError, Launch, qemu_options
+from qdevpy.bench.suite import PEER, QDEVPY, Figure, Place, Rig, Row, Setting, Start, Suite, Target
 
 IMAGE_SIZE = 128 << 20
 #: the guest finds the number of each such block at its beginning (guest/bench_blk.c)
@@ -44,6 +55,15 @@ def _settings(threads: Sequence[str], engines: Sequence[str]) -> list[Setting]:
     return [Setting(f"{thread}, {aio}", {"thread": thread, "aio": aio}) for thread in threads for aio in engines]
 
 
+def _why_no_direct(folder: Path) -> str | None:
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            os.close(os.open(Path(work) / "probe", os.O_CREAT | os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC))
+    except OSError as error:
+        return f"{folder} takes no O_DIRECT: {error.strerror}; give --folder"
+    return None
+
+
 SETTINGS = {
     QDEVPY: _settings(["default", "iothread"], ["io_uring", "threads"]),
     PEER: _settings(["iothread", "main loop"], ["io_uring", "threads"]),
@@ -57,9 +77,86 @@ SYNCHRONOUS_SETTINGS = {
     PEER: _settings(["main loop"], ["io_uring", "threads"]),
 }
 RIG = Rig("blk", _options, SETTINGS)
-DIRECT = Rig("blk-direct", partial(_options, direct=True), DIRECT_SETTINGS)
+DIRECT = Rig("blk-direct", partial(_options, direct=True), DIRECT_SETTINGS, why_not=_why_no_direct)
 #: QEMU serves no queue on an iothread then
 SYNCHRONOUS = Rig("blk-sync", partial(_options, properties=",ioeventfd=off"), SYNCHRONOUS_SETTINGS)
+FOUR_QUEUES = Rig("blk-4q", partial(_options, properties=",num-queues=4"), SETTINGS)
+
+
+def _on_threads(count: int, setting: Setting, place: Place) -> Sequence[str]:
+    """COUNT queues, each on an iothread of its own."""
+    image = make_image(place.memory / "disk.img")
+    threads = [f"io{number}" for number in range(count)]
+    options = [word for name in threads for word in ("-object", f"iothread,id={name}")]
+    options += ["-drive", f"file={image},format=raw,if=none,id=disk,cache=writeback,aio={setting.values['aio']}"]
+    device = {"driver": "virtio-blk-pci", "drive": "disk", "num-queues": count}
+    mapping = [{"iothread": name} for name in threads]
+    return [*options, "-device", json.dumps({**device, "iothread-vq-mapping": mapping})]
+
+
+def _why_no_mapping(folder: Path) -> str | None:
+    from qdevpy.plugin.manager import load_plugins
+
+    if "iothread-vq-mapping" in load_plugins().device_type("virtio-blk-pci").properties:
+        return None
+    return "virtio-blk has no property iothread-vq-mapping"
+
+
+THREADS = {
+    count: Rig(
+        f"blk-{count}t",
+        partial(_on_threads, count),
+        {QDEVPY: _settings(["own threads"], ["io_uring", "threads"])},
+        why_not=_why_no_mapping,
+    )
+    for count in (1, 2, 4)
+}
+
+
+# -- interrupts, by qdevpy's own count
+
+
+class InterruptCounter:
+    """Boots a guest for each step with ``qdevpy boot -v``, which tells at the end how many interrupts there were; a context
+    manager.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return
+
+    def _command(self, launch: Launch) -> list[str]:
+        qdevpy = [sys.executable, "-m", "qdevpy"]
+        options = ["import", "--", "qemu-system-x86_64", *qemu_options(launch)]
+        machine = self._start.place.memory / "interrupts.yaml"
+        machine.write_text(subprocess.run([*qdevpy, *options], check=True, capture_output=True, text=True).stdout)
+        return [*qdevpy, "boot", "-v", str(machine)]
+
+    def measure_all(self, steps: Sequence[str]) -> Sequence[Measurement]:
+        """As a guest, with the host's count of requests and interrupts.
+
+        :raises BenchError: a guest cannot
+        """
+        return [self._measure(step) for step in steps]
+
+    def _measure(self, step: str) -> Measurement:
+        start = self._start
+        program = attrs.evolve(start.program, command=self._command)
+        with Guest(program, start.rig, _options(start.setting, start.place), start.kernel) as guest:
+            measurement = guest.measure(step)
+        found = re.search(r"(\d+) requests, (\d+) interrupts", guest.output)
+        if found is None:
+            raise BenchError(f"qdevpy does not tell its interrupts: {guest.output}")
+        return attrs.evolve(measurement, counts={**measurement.counts, "served": int(found[1]), "interrupts": int(found[2])})
+
+
+INTERRUPTS = Figure("interrupts", "per 1000 requests", lambda m: 1000 * m.counts["interrupts"] / max(m.counts["served"], 1))
+COUNTED = Rig("blk-interrupts", _options, {QDEVPY: _settings(["default"], ["io_uring"])}, session=InterruptCounter)
 
 
 def _random(op: str, depth: int) -> str:
@@ -87,6 +184,12 @@ def _rows() -> Iterator[Row]:
     for op in OPERATIONS:
         yield Row(f"blk-{op}-128k-seq", RIG, _sequential(op), THROUGHPUT)
     yield Row("blk-legacy-read-4k-d32", RIG, _random("read", 32) + " transport=legacy", REQUESTS)
+    for count in (1, 2, 4):
+        yield Row(f"blk-{count}q-read-4k-d32", FOUR_QUEUES, f"{_random('read', 32)} queues={count}", REQUESTS)
+    for count, rig in THREADS.items():
+        yield Row(f"blk-{count}t-read-4k-d32", rig, f"{_random('read', 32)} queues={count}", REQUESTS, (QDEVPY,))
+    for name, words in (("event-idx", ""), ("no-event-idx", " event-idx=off")):
+        yield Row(f"blk-interrupts-{name}", COUNTED, f"{_random('read', 128)} interrupts=on{words}", INTERRUPTS, (QDEVPY,))
     yield Row("blk-sync-kick", SYNCHRONOUS, "kick count=2000", P50)
     yield Row("blk-read-4k-d32-vcpu", RIG, _random("read", 32), VCPU_BUSY)
     for depth in (1, 32):
@@ -114,6 +217,8 @@ def _targets() -> Iterator[Target]:
         yield Target(f"ioeventfd on over off, 4 KiB random read, depth {depth}, requests/s", *rows, QDEVPY, limit, at_least=True)
     rows = ("blk-read-4k-d32-vcpu", "blk-sync-read-4k-d32-vcpu")
     yield Target("ioeventfd on over off, depth 32, vCPU time per request", *rows, QDEVPY, 0.5, at_least=False)
+    rows = ("blk-interrupts-event-idx", "blk-interrupts-no-event-idx")
+    yield Target("interrupts with EVENT_IDX over without, depth 128", *rows, QDEVPY, 1 / 20, at_least=False)
 
 
 def suite() -> Suite:

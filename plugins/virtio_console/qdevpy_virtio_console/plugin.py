@@ -16,3 +16,9 @@ def qdevpy_devices() -> Iterable[type[Device]]:
     from qdevpy_virtio_console.port import VirtConsole, VirtSerialPort
 
     return [VirtIOSerial, VirtConsole, VirtSerialPort]
+
+
+@hookimpl
+def qdevpy_benches() -> list[str]:
+    """Bytes of a console."""
+    return ["qdevpy_virtio_console.bench"]

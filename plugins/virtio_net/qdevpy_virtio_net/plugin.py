@@ -13,3 +13,9 @@ def qdevpy_devices() -> list[type[Device]]:
     from qdevpy_virtio_net.device import VirtIONet
 
     return [VirtIONet]
+
+
+@hookimpl
+def qdevpy_benches() -> list[str]:
+    """Frames of a card."""
+    return ["qdevpy_virtio_net.bench"]

@@ -72,7 +72,7 @@ def test_suite_has_names_of_its_own_and_targets_that_exist() -> None:
     names = [row.name for row in suite.rows]
 
     assert len(set(names)) == len(names)
-    assert {name for target in suite.targets for name in (target.row, target.over)} <= set(names)
+    assert {name for target in suite.targets for name in target.rows} <= set(names)
 
 
 def test_host_is_described_with_the_file_systems(tmp_path: Path) -> None:

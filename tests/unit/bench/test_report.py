@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 from bench_parts import FASTER, LATENCY, OTHER, PROGRAMS, RATE, SHORTER, measured, results
 from rich.console import Console
 
+from qdevpy.bench.plot import check_plot, draw
+from qdevpy.bench.program import BenchError
 from qdevpy.bench.report import Report
 
 
@@ -83,3 +86,20 @@ def test_json_has_every_turn(report: Report) -> None:
     assert latency["measured"]["qdevpy"]["histograms"] == [{"512": 3000}, {"512": 1000}]
     assert other["measured"] == {}
     assert [(target["text"], target["met"]) for target in found["targets"]] == [("faster", True), ("shorter", False)]
+
+
+def test_picture_is_drawn_of_ratios_and_latencies(report: Report, tmp_path: Path) -> None:
+    draw(report.as_json(), tmp_path / "out.svg")
+
+    assert "<svg" in (tmp_path / "out.svg").read_text()
+
+
+def test_picture_of_a_run_without_a_peer_is_drawn(tmp_path: Path) -> None:
+    draw(Report(results([measured(1)], []), [RATE], [], PROGRAMS[:1], {}).as_json(), tmp_path / "out.png")
+
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture_in_an_unknown_format_is_refused() -> None:
+    with pytest.raises(BenchError, match=r"--plot out.gif: expected a name that ends with .svg, .pdf, .png"):
+        check_plot(Path("out.gif"))
