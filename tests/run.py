@@ -28,6 +28,7 @@ STAGES: dict[str, list[list[str]]] = {
         [*PYTHON, "mypy"],
     ],
     "unit": [[*COVERED, "-q", "tests/unit", "tests/qtest"]],
+    "stress": [[*COVERED, "-q", "tests/stress"]],
     "boot": [[*COVERED, "-q", "tests/boot"]],
     "coverage": [[*PYTHON, "coverage", "combine", "-q"], [*PYTHON, "coverage", "report", "--skip-covered", "--fail-under=90"]],
     "packaging": [[*PYTHON, "pytest", "-q", "tests/packaging"]],

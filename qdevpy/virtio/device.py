@@ -24,6 +24,7 @@ from qdevpy.qdev.device import Device, Notification
 from qdevpy.virtio import defs
 
 if TYPE_CHECKING:
+    from qdevpy.native.iothread import IOThread
     from qdevpy.native.vdev import VDev
     from qdevpy.virtio.bindings import TransportBindings
     from qdevpy.virtio.queue import NativeHandler, VirtQueue
@@ -170,6 +171,15 @@ class VirtIODevice(Device):
         queue = VirtQueue(self, len(self.queues), size, native=native, name=name)
         self.queues.append(queue)
         return queue
+
+    def move_queues(self, iothread: IOThread) -> None:
+        """Let IOTHREAD serve all queues that C serves, from now on and while the driver uses them. With the VM lock held.
+
+        :raises OSError: the host refuses; some may have moved
+        """
+        for queue in self.queues:
+            if queue.iothread is not None:
+                queue.move_to(iothread)
 
     def mark_broken(self, why: str) -> None:
         """The driver broke a rule: set NEEDS_RESET, tell it, and serve nothing until it resets (2.1.1). The VM goes on."""

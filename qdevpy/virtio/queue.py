@@ -132,6 +132,7 @@ class VirtQueue:
         self._elem: Any = None
         if native is not None:
             thread = native.iothread or device.machine.iothread(None)
+            self._native = native._replace(iothread=thread)
             self.pointer.ops = ffi.cast("struct qd_queue_ops *", pointer_of(native.ops))
             self.pointer.opaque = pointer_of(native.opaque)
             self.pointer.loop = thread.pointer
@@ -218,6 +219,27 @@ class VirtQueue:
         """Detach, drain what is in flight, and leave the ring alone; positions are kept for the next start."""
         self.detach()
         lib.qd_vq_stop(self.pointer)
+
+    @property
+    def iothread(self) -> IOThread | None:
+        """Who serves it, or would, where C does; None: Python does, on the main loop."""
+        return self._native.iothread if self._native is not None else None
+
+    def move_to(self, iothread: IOThread) -> None:
+        """Let another I/O thread serve the queue, also while the driver uses it. What is in flight is drained, no kick is lost.
+
+        :raises OSError: the host refuses what the queue needs on its new thread; it stays where it was. Where it
+            cannot go on there either, the device is marked broken
+        """
+        assert self._native is not None, f"{self.label} is served by Python"
+        error = lib.qd_vq_move(self.pointer, iothread.pointer)
+        if not error:
+            self._native = self._native._replace(iothread=iothread)
+            return
+        why = f"{self.label}: cannot be moved to I/O thread '{iothread.name}': {os.strerror(-error)}"
+        if self.state is QueueState.IDLE:
+            self.device.mark_broken(why)
+        raise OSError(-error, why)
 
     def reset(self) -> None:
         """Stop, and forget what the driver set up."""

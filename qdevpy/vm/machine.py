@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qdevpy.accel.base import CpuAccelerator
@@ -185,8 +186,9 @@ class Machine(RunControl):
         from qdevpy.vm.build import references
 
         thread = self._iothreads.pop(name, None)
-        held = (getattr(r[0], r[2]) for device in self.devices() for r in references(device))
-        if thread is not None and not any(each is thread for each in held):
+        named = (getattr(r[0], r[2]) for device in self.devices() for r in references(device))
+        serving = (queue.iothread for device in self.devices() for queue in getattr(device, "queues", ()))
+        if thread is not None and not any(each is thread for each in chain(named, serving)):
             thread.close()
 
     def add_root_bus(self, bus: Bus) -> Bus:

@@ -33,6 +33,7 @@ LISTED = (
     "netdev_del",
     "blockdev-add",
     "blockdev-del",
+    "x-blockdev-set-iothread",
     "block_resize",
     "chardev-add",
     "chardev-remove",

@@ -30,6 +30,14 @@ async def blockdev(execute, machine):
     assert await execute("blockdev-del", node_name="n0") == {}
 
 
+async def blockdev_set_iothread(execute, machine):
+    (node,) = names(await execute("query-named-block-nodes"), "node-name")
+    queues = machine.machine.find_device("disk0").device.queues
+    for name in ("io0", None):
+        assert await execute("x-blockdev-set-iothread", node_name=node, iothread=name, force=True) == {}
+        assert {queue.iothread for queue in queues} == {machine.machine.iothread(name)}
+
+
 async def block_resize(execute, machine):
     image = machine.folder / "disk.img"
     image.touch()
@@ -120,6 +128,7 @@ DEVICE_CASES = {
     "query-blockstats": query_blockstats,
     "blockdev-add": blockdev,
     "blockdev-del": blockdev,
+    "x-blockdev-set-iothread": blockdev_set_iothread,
     "block_resize": block_resize,
     "query-iothreads": iothreads,
     "query-memdev": memory_pieces,

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Required, TypedDict
 
 from qdevpy.backend.drive import Drive
 from qdevpy.errors import QdevpyError
-from qdevpy.monitor.command import Context, Name, QmpError, Union, command
+from qdevpy.monitor.command import Context, Name, Null, QmpError, Union, command
+from qdevpy.virtio.device import VirtIODevice
 from qdevpy.vm.backends import create_backend, users
 from qdevpy.vm.machine import Machine
 
@@ -405,6 +406,30 @@ def blockdev_del(ctx: Context, *, node_name: str) -> None:
     ctx.machine.remove_backend("drives", node_name)
 
 
+@command("x-blockdev-set-iothread")
+def blockdev_set_iothread(ctx: Context, *, node_name: str, iothread: str | Null, force: bool | None = None) -> None:
+    """Let another I/O thread serve the device that uses a block node; null: the one of devices that name none.
+
+    The queues move while the driver uses them. Which thread the device was made with is what its properties go on saying.
+    """
+    drive = find_drive(ctx.machine, None, node_name)
+    user = next(users(ctx.machine, drive), None)
+    if user is not None and not force:
+        raise QmpError(
+            f"Node {node_name} is associated with a BlockBackend and could be in use (use force=true to override this check)"
+        )
+    if iothread is not None and iothread not in ctx.machine.iothreads:
+        raise QmpError(f"Cannot find iothread {iothread}")
+    if user is None:
+        return  # nobody serves it
+    if not isinstance(user, VirtIODevice):
+        raise QmpError(f"Device {user.label} has no queues that an I/O thread could serve")
+    try:
+        user.move_queues(ctx.machine.iothread(iothread))
+    except OSError as error:
+        raise QmpError(f"{user.label}: {error.strerror}") from None
+
+
 COMMANDS = (
     query_block,
     query_named_block_nodes,
@@ -412,4 +437,5 @@ COMMANDS = (
     block_resize,
     blockdev_add,
     blockdev_del,
+    blockdev_set_iothread,
 )

@@ -94,6 +94,7 @@ int qd_vq_start(struct qd_vq *vq);
 int qd_vq_attach(struct qd_vq *vq, int fd);
 void qd_vq_detach(struct qd_vq *vq);
 void qd_vq_stop(struct qd_vq *vq);
+int qd_vq_move(struct qd_vq *vq, struct qd_loop *loop);
 bool qd_vq_kick(struct qd_vq *vq);
 void qd_vq_set_irq_fd(struct qd_vq *vq, int fd);
 void qd_vq_signal(struct qd_vq *vq);

@@ -300,6 +300,41 @@ void qd_vq_stop(struct qd_vq *vq)
         stop_on_loop(vq);
 }
 
+/* Start on vq->loop, and wait for kicks through FD where that is one. */
+static int start_and_attach(struct qd_vq *vq, int fd)
+{
+    int error = qd_vq_start(vq);
+    if (error || fd < 0)
+        return error;
+    error = qd_vq_attach(vq, fd);
+    if (error)
+        qd_vq_stop(vq);
+    return error;
+}
+
+int qd_vq_move(struct qd_vq *vq, struct qd_loop *loop)
+{
+    struct qd_loop *before = vq->loop;
+    bool started = vq->state != QD_VQ_IDLE;
+    int fd = vq->state == QD_VQ_ATTACHED ? vq->notifier.fd : QD_NO_FD;
+    if (loop == before)
+        return 0;
+    /* A kick that was signalled is served by the old loop. One that comes from here on stays in the eventfd, where
+     * the new loop finds it. */
+    qd_vq_stop(vq);
+    vq->loop = loop; /* nobody serves the queue, so nobody looks */
+    if (!started)
+        return 0;
+    int error = start_and_attach(vq, fd);
+    if (error) {
+        vq->loop = before;
+        if (start_and_attach(vq, fd))
+            return error;
+    }
+    qd_vq_kick(vq); /* as after every start */
+    return error;
+}
+
 /* --- the way back to the guest --- */
 
 void qd_vq_set_irq_fd(struct qd_vq *vq, int fd)

@@ -131,6 +131,9 @@ int qd_vq_start(struct qd_vq *vq);             /* ring must be set up; 0 or -err
 int qd_vq_attach(struct qd_vq *vq, int fd);    /* native queues only; 0 or -errno; makes FD non-blocking */
 void qd_vq_detach(struct qd_vq *vq);           /* synchronous; a signalled kick is served before it returns */
 void qd_vq_stop(struct qd_vq *vq);             /* synchronous; drains */
+/* Another loop serves the queue from now on, also while the driver uses it: what is in flight is drained, no kick is
+ * lost, and the handler's own fds go along (ops->stop, ops->start). 0, or -errno: it is where it was, or IDLE. */
+int qd_vq_move(struct qd_vq *vq, struct qd_loop *loop);
 /* Serve now, on this thread. true: done natively; false: the queue is Python's, or not STARTED */
 bool qd_vq_kick(struct qd_vq *vq);
 /* On return nobody writes the old fd any more. Not with vq->lock held. */

@@ -196,6 +196,36 @@ def test_options_of_an_iothread_change_while_it_runs(qmp: MakeQmp) -> None:
     assert call("qom-get", path="/objects/io0", property="poll-max-ns") == 0
 
 
+DISK = """
+objects: {io0: {type: iothread}}
+drives: {d0: {driver: null-co, size: 4096}, d1: {driver: null-co, size: 4096}}
+devices: [virtio-blk-pci: {id: disk0, drive: d0, num-queues: 2}]
+"""
+
+
+def test_device_of_a_node_moves_to_an_iothread_and_back(qmp: MakeQmp) -> None:
+    call = qmp(DISK)
+    node = call("query-block")[0]["inserted"]["node-name"]
+    queues = call.machine.find_device("disk0").device.queues  # type: ignore[union-attr, attr-defined]
+    call("x-blockdev-set-iothread", node_name=node, iothread="io0", force=True)
+    assert {queue.iothread for queue in queues} == {call.machine.iothread("io0")}
+    call("object-del", id="io0")
+    assert queues[0].iothread.thread_id > 0  # it goes on for those that it serves
+    call("x-blockdev-set-iothread", node_name=node, iothread=None, force=True)
+    assert {queue.iothread for queue in queues} == {call.machine.iothread(None)}
+
+
+def test_node_that_cannot_move_is_an_error(qmp: MakeQmp) -> None:
+    call = qmp(DISK)
+    node = call("query-block")[0]["inserted"]["node-name"]
+    assert call.error("x-blockdev-set-iothread", node_name="x", iothread="io0") == "Cannot find device='' nor node-name='x'"
+    assert call.error("x-blockdev-set-iothread", node_name=node, iothread="io0") == (
+        f"Node {node} is associated with a BlockBackend and could be in use (use force=true to override this check)"
+    )
+    assert call.error("x-blockdev-set-iothread", node_name=node, iothread="io9", force=True) == "Cannot find iothread io9"
+    assert call.error("x-blockdev-set-iothread", node_name=node) == "Parameter 'iothread' is missing"
+
+
 def polling(thread: IOThread) -> Polling:
     found = lib.qd_loop_polling(thread.pointer)
     return Polling(found.max_ns, found.grow, found.shrink)
