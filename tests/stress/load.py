@@ -69,7 +69,8 @@ class Load:
         self.outstanding: dict[int, Slot] = {}
         self.done = 0
         self.error: BaseException | None = None
-        self._stop = threading.Event()
+        self._stop, self._kick = threading.Event(), threading.Event()
+        self._abandoned = False
         self._fence = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"load-{queue.index}")
 
@@ -104,7 +105,9 @@ class Load:
             self.turns[slot] = 0  # what is on the disk is not known: begin with a write
         self.outstanding.clear()
 
-    _abandoned = False
+    def kick_anew(self) -> None:
+        """The notify register is elsewhere: a kick may have gone to where it was, as in life. The thread kicks once more."""
+        self._kick.set()
 
     def _run(self) -> None:
         try:
@@ -120,6 +123,9 @@ class Load:
                 return
             if not stopping:
                 self._offer()
+            if self._kick.is_set():
+                self._kick.clear()
+                self.queue.kick()
             if self._collect():
                 last = time.monotonic()
             else:
@@ -156,7 +162,8 @@ def machine_with_disk(folder: Path, **drive: Any) -> Iterator[tuple[FakeMachine,
     image.write_bytes(bytes(512 * SECTORS))
     types = {kind.name: kind for kind in device_types_for(VirtIOBlock, "test")}
     with FakeMachine(types=types) as machine:
-        yield machine, machine.open_backend(Drive(id="root"), file=str(image), **drive)
+        node = {"file": str(image), "node-name": "root"}  # one that does not go with its device
+        yield machine, machine.open_backend(Drive(id="root"), **node, **drive)
 
 
 def plug(machine: FakeMachine, drive: Drive, form: str, **properties: Any) -> PCIDriver:
