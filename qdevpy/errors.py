@@ -14,6 +14,7 @@
      │    ├── PropertyError   unknown, unparsable or forbidden property
      │    └── RealizeError    the device cannot come to life with what it was given
      ├── BackendError         a drive, netdev or chardev cannot be opened or used
+     ├── VhostError           who serves queues in a device's stead refuses, breaks a rule, or is gone
      ├── AccelError           the accelerator is missing or refuses
      │    └── GuestCrashError      the guest cannot go on: triple fault, emulation failure
      ├── BootError            kernel, initrd or firmware cannot be loaded
@@ -121,6 +122,13 @@ class RealizeError(DeviceError):
 
 class BackendError(QdevpyError):
     """A drive, netdev or chardev cannot be opened or used."""
+
+
+class VhostError(QdevpyError):
+    """A vhost back end refuses, breaks the protocol, does not answer in time, or is gone.
+
+    The message is a predicate (``refuses SET_MEM_TABLE``); who tells a user says of whom.
+    """
 
 
 class AccelError(QdevpyError):

@@ -118,6 +118,16 @@ class SocketChardev(StreamChardev):
         port: int = self._listener.getsockname()[1]
         return port
 
+    @property
+    def connection(self) -> socket.socket | None:
+        """Whoever is at the other end, for a device whose messages carry descriptors; it takes no input as a chardev then."""
+        return self._peer if self.is_open else None
+
+    @property
+    def comes_again(self) -> bool:
+        """Whether there may be another connection once there is none."""
+        return self._listener is not None or bool(self.reconnect)
+
     def _check(self) -> None:
         def refuse(why: str) -> None:
             raise BackendError(f"chardev '{self.name}': {why}")

@@ -104,6 +104,17 @@ class GuestMemory:
                 return region.data[offset : offset + n]
         raise GuestAddressError(gpa, n)
 
+    def address_of(self, gpa: int, n: int) -> int:
+        """Where N bytes at GPA are in this process.
+
+        :raises GuestAddressError: any of them is not RAM, or they are in several pieces of it
+        """
+        for region in self._regions:
+            offset = gpa - region.gpa
+            if 0 <= offset < region.size and 0 <= n <= region.size - offset:
+                return region.hva + offset
+        raise GuestAddressError(gpa, n)
+
     def host_view(self, hva: int, n: int) -> memoryview:
         """A writable view of N bytes at address HVA of this process, which the core has checked to be guest RAM."""
         for region in self._regions:

@@ -40,7 +40,7 @@ class TransportBindings(ABC):
     @abstractmethod
     def set_host_notifier(self, index: int, taken: bool) -> int | None:
         """True: somebody else (vhost) serves queue INDEX: our handler is detached, the ioeventfd stays and its
-        fd is returned. False: it is ours again.
+        fd is returned. False: it is ours again; None.
         """
 
     @abstractmethod

@@ -150,6 +150,14 @@ class VirtIODevice(Device):
         """Serve QUEUE: called for a kick where the queue has no native handler, with the VM lock held."""
         raise NotImplementedError(f"{type(self).__name__} has queue {queue.index} and no handle_output")
 
+    def before_serving(self) -> None:
+        """Queues are about to be served, or one more of them; a device whose queues somebody else serves (vhost) hands
+        them over here, with ``bindings.set_host_notifier``.
+        """
+
+    def after_serving(self) -> None:
+        """No queue is served any more: what was handed over is taken back here."""
+
     def forget_queue(self, queue: VirtQueue) -> None:
         """The driver resets QUEUE alone, which stands still: drop chains of it that are kept. Called before it is reset."""
 

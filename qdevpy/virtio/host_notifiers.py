@@ -150,6 +150,8 @@ class HostNotifiers:
         before, wanted = self.service, self.wanted()
         if before is Service.NOTIFIED and (wanted is not Service.NOTIFIED or self._has_moved()):
             self._leave_notified()
+        elif self._has_moved():
+            self._move_taken()
         if wanted is Service.STOPPED:
             self._stop_queues()
             return
@@ -162,6 +164,7 @@ class HostNotifiers:
 
     def _start_queues(self) -> None:
         self.service = Service.SYNCHRONOUS
+        self.device.before_serving()
         for queue in self.device.queues:
             if not self.is_taken(queue):
                 queue.start()
@@ -170,8 +173,10 @@ class HostNotifiers:
         """Drain what is in flight (7)."""
         for queue in self.device.queues:
             queue.stop()
-        self.service = Service.STOPPED
+        before, self.service = self.service, Service.STOPPED
         self._refused = False
+        if before is not Service.STOPPED:
+            self.device.after_serving()
 
     def _kick_by_hand(self) -> None:
         """A kick may have arrived while nobody listened (1)."""
@@ -189,6 +194,10 @@ class HostNotifiers:
         """The driver set a queue up after DRIVER_OK; its ioeventfd is there already (1)."""
         if self.service is Service.STOPPED or self.is_taken(queue):
             return
+        self.device.before_serving()
+        if self.is_taken(queue):
+            self.kick(queue)
+            return
         queue.start()
         if self.service is Service.NOTIFIED:
             self._attach([self.of(queue)])
@@ -201,7 +210,7 @@ class HostNotifiers:
         done: list[HostNotifier] = []
         try:
             for queue in self.device.queues:
-                if queue.size:
+                if queue.size and not self.of(queue).events:  # who took a queue that was synchronous has its ioeventfd
                     self.of(queue).assign(self.transport)
                     done.append(self.of(queue))
         except OSError as error:
@@ -256,19 +265,30 @@ class HostNotifiers:
         """Whether somebody else serves the queue."""
         return queue.index in self.notifiers and self.notifiers[queue.index].taken
 
-    def take(self, queue: VirtQueue) -> int | None:
+    def _move_taken(self) -> None:
+        """The registers have moved: ioeventfds of queues that were taken while kicks are synchronous follow."""
+        for notifier in self.notifiers.values():
+            notifier.deassign(self.transport)
+            if notifier.taken:
+                self._assign_taken(notifier)
+
+    def _assign_taken(self, notifier: HostNotifier) -> None:
+        """Where the accelerator refuses, kicks are written to the eventfd by hand, which works and is slower."""
+        try:
+            notifier.assign(self.transport)
+        except OSError as error:
+            log.warning("%s: no ioeventfd for %s: %s", self.device.label, notifier.queue.label, error.strerror or error)
+
+    def take(self, queue: VirtQueue) -> int:
         """Somebody else serves QUEUE from now on: our handler is detached, the ioeventfd stays (5).
 
-        :returns: its eventfd; None: the accelerator refuses an ioeventfd, and the queue stays ours
+        :returns: its eventfd, which kicks arrive at from now on, by way of the accelerator or, where that refuses, by hand
         """
         notifier = self.of(queue)
-        if not notifier.events:  # the user chose synchronous kicks, which nobody else can serve
-            try:
-                notifier.assign(self.transport)
-            except OSError:
-                return None
         notifier.taken = True
         queue.stop()
+        if not notifier.events:  # the user chose synchronous kicks, which nobody else can serve, or none is assigned yet
+            self._assign_taken(notifier)
         return notifier.fd
 
     def give_back(self, queue: VirtQueue) -> None:

@@ -395,8 +395,8 @@ class VirtIOPCI(PCIDevice):
 
     @property
     def ioeventfd_wanted(self) -> bool:
-        """The user's choice; never where the class forbids it."""
-        return self.device_class.ioeventfd is Notification.ALLOWED and bool(getattr(self, "use_ioeventfd", False))
+        """The user's choice, yes where the class leaves none (vhost-user); never where the class forbids it."""
+        return self.device_class.ioeventfd is Notification.ALLOWED and bool(getattr(self, "use_ioeventfd", True))
 
     @property
     def accelerator(self) -> Accelerator:

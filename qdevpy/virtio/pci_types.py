@@ -36,7 +36,7 @@ def device_types_for(cls: type[VirtIODevice], provider: str = "qdevpy") -> list[
         types.append(make_proxy_class(base, f"{name}-transitional", fixed_interfaces("off")))
     types.append(make_proxy_class(base, f"{name}-non-transitional", fixed_interfaces("on")))
     found = [DeviceType.of(each, provider) for each in types]
-    found[0].alias = cls.base_name
+    found[0].alias = cls.base_name if cls.type_name != cls.base_name else None
     return found
 
 

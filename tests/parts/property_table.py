@@ -20,6 +20,9 @@ DEVICES = (
     "virtio-blk-pci",
     "virtio-blk-pci-transitional",
     "virtio-blk-pci-non-transitional",
+    "vhost-user-blk-pci",
+    "vhost-user-blk-pci-transitional",
+    "vhost-user-blk-pci-non-transitional",
     "virtio-net-pci",
     "virtio-net-pci-transitional",
     "virtio-net-pci-non-transitional",
@@ -127,9 +130,9 @@ CHOICES = {"disable-legacy", "disable-modern"}
 OURS = {
     "iothread": ("virtio-net",),
     "console-size": ("virtio-serial",),
-    "x-bus-master-workaround": ("virtio-",),
-    "in_order": ("virtio-",),
-    "notification-data": ("virtio-",),
+    "x-bus-master-workaround": ("virtio-", "vhost-"),
+    "in_order": ("virtio-", "vhost-"),
+    "notification-data": ("virtio-", "vhost-"),
 }
 
 

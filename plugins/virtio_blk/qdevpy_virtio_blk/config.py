@@ -7,6 +7,7 @@ import struct
 from typing import NamedTuple
 
 # 5.2.3 Feature bits
+F_SIZE_MAX = 1
 F_SEG_MAX = 2
 F_GEOMETRY = 4
 F_RO = 5

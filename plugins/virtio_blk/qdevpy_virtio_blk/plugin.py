@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from qdevpy.plugin import hookimpl
 from qdevpy.qdev.device import Device
 from qdevpy_virtio_blk.device import VirtIOBlock
+from qdevpy_virtio_blk.vhost_user import VhostUserBlock
 
 
 @hookimpl
 def qdevpy_devices() -> Iterable[type[Device]]:
-    """virtio-blk, on every transport."""
-    return [VirtIOBlock]
+    """virtio-blk and vhost-user-blk, on every transport."""
+    return [VirtIOBlock, VhostUserBlock]
 
 
 @hookimpl

@@ -24,6 +24,7 @@ FORBIDDEN = {
     "backend": {"cli", "plugin", "definition", "virtio", "pci", "accel"},
     "accel": {"cli", "plugin", "definition", "virtio", "pci", "backend", "qdev", "vm"},
     "definition": {"cli", "vm", "native", "accel"},
+    "vhost": {"cli", "plugin", "definition", "pci", "accel", "monitor"},
     "vm": {"cli"},
 }
 

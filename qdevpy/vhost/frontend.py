@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A device's queues, served by a back end that may come, go and come back.
+
+::
+
+               back end comes                 queues are to be served
+     AWAY <------------------------> READY <--------------------------> SERVING
+      ^         it goes                 queues are not to be served        |  ^
+      |                                                          it goes   v  | it comes back
+      +------------------------------------------------------------------ ORPHANED
+                     queues are not to be served
+
+While ORPHANED the queues stay handed over: kicks wait in their eventfds, and so does what the driver has put into the rings.
+
+What is in flight when a back end goes is not lost. With shared memory for requests in flight (INFLIGHT_SHMFD) the back end notes
+there what it has begun, and its successor begins with that. Without it the successor starts where the used ring ends: whatever is
+between the used and the available index is served again, which is right where requests complete in order.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from qdevpy.errors import GuestAddressError, VhostError
+from qdevpy.vhost.backend import Inflight, VhostBackend, Vring
+from qdevpy.vhost.messages import Region, RingAddresses
+from qdevpy.virtio import defs
+
+if TYPE_CHECKING:
+    from qdevpy.virtio.device import VirtIODevice
+    from qdevpy.virtio.queue import VirtQueue
+
+log = logging.getLogger(__name__)
+
+#: features of rings, which whoever serves them must have (virtio 1.2, 6)
+RING_FEATURES = sum(
+    1 << feature
+    for feature in (
+        defs.F_NOTIFY_ON_EMPTY,
+        defs.F_RING_INDIRECT_DESC,
+        defs.F_RING_EVENT_IDX,
+        defs.F_VERSION_1,
+        defs.F_ACCESS_PLATFORM,
+        defs.F_RING_PACKED,
+        defs.F_IN_ORDER,
+        defs.F_NOTIFICATION_DATA,
+    )
+)
+
+
+class State(enum.Enum):
+    """See the diagram above."""
+
+    AWAY = "away"
+    READY = "ready"
+    SERVING = "serving"
+    ORPHANED = "orphaned"
+
+
+class Frontend:
+    """The first COUNT queues of a device and whoever serves them. With the VM lock held.
+
+    :param device: calls :meth:`queues_wanted` from its ``before_serving``, :meth:`queues_left` from its ``after_serving``
+        and :meth:`reset` from its ``do_reset``
+    :param features: those of the device's features that the back end must have; the rest is the device's own business
+    :param failed: called with an error of the back end, which is not used any more: hang up
+    :param enabled: whether the driver uses the queue of an index now; the others are started and paused
+    :ivar backend: who is there
+    """
+
+    def __init__(
+        self,
+        device: VirtIODevice,
+        count: int,
+        features: int,
+        failed: Callable[[VhostError], None],
+        enabled: Callable[[int], bool] = lambda index: True,
+    ) -> None:
+        self.device = device
+        self.state = State.AWAY
+        self.backend: VhostBackend | None = None
+        self._count = count
+        self._features = features | RING_FEATURES
+        self._failed = failed
+        self._enabled = enabled
+        self._last_features = 0  # of the back end that was there last
+        self._kicks: dict[int, int] = {}  # eventfds of queues that are handed over
+        self._calls: list[int] = []  # of all queues of the device, meanwhile
+        self._errs: dict[int, int] = {}  # eventfds for broken rings, made when first needed
+        self._started: set[int] = set()  # vrings that the back end has
+        self._inflight: Inflight | None = None
+
+    # -- features
+
+    def offered(self, wanted: int) -> int:
+        """Of the features that the device WANTED to offer, those that it can with this back end."""
+        backend = self.backend.features if self.backend is not None else self._last_features
+        # a single queue that is reset would be a vring that is stopped; no back end asks for it yet
+        return wanted & (~self._features | backend) & ~(1 << defs.F_RING_RESET)
+
+    # -- the back end
+
+    def came(self, backend: VhostBackend) -> None:
+        """A back end is there, negotiated. One that lacks what the driver uses leaves the device in need of a reset.
+
+        :raises VhostError: it cannot take over what its predecessor had begun
+        """
+        assert self.state in (State.AWAY, State.ORPHANED)
+        self.backend, self._last_features = backend, backend.features
+        missing = self.device.features & self._features & ~backend.features
+        if self.state is State.AWAY or missing or self.device.broken is not None:
+            self.state = State.READY
+            if missing:
+                self.device.mark_broken(f"the back end that came back lacks features {missing:#x}, which the driver uses")
+            return
+        try:
+            self._start()
+        except VhostError:
+            self.went()
+            raise
+        for index in self._kicks:  # its predecessor may have died between the last entry and its signal
+            self._signal(index)
+
+    def went(self) -> None:
+        """The back end is gone; the driver's requests wait for the next."""
+        self.backend = None
+        self._started.clear()
+        self.state = State.ORPHANED if self._kicks else State.AWAY
+        for queue in self.device.queues[: self._count]:
+            if queue.enabled and queue.size:
+                used = self._used_index(queue)
+                queue.positions = (used, used)
+
+    def _lost(self, error: VhostError) -> None:
+        """It failed us."""
+        self.went()
+        self._failed(error)
+
+    # -- what the device calls
+
+    def queues_wanted(self) -> None:
+        """Hand over every queue that the driver has set up, and let the back end serve them."""
+        if self.device.broken is not None:
+            return
+        for queue in self.device.queues[: self._count]:
+            if queue.enabled and queue.size and queue.index not in self._kicks:
+                self._take(queue)
+        if self.device.broken is not None:
+            return
+        if self.backend is None:
+            self.state = State.ORPHANED
+            return
+        try:
+            self._start()
+        except VhostError as error:
+            self._lost(error)
+
+    def queues_left(self) -> None:
+        """The back end stops, and the queues are the device's again."""
+        self._stop()
+        self._give_back()
+        if self.state is State.ORPHANED:
+            self.state = State.AWAY
+
+    def reset(self) -> None:
+        """The driver reset the device: nothing is in flight any more."""
+        self.queues_left()
+        if self._inflight is not None:
+            self._inflight.close()
+            self._inflight = None
+        if self.backend is not None:
+            self._ask(lambda backend: backend.set_status(0))
+
+    def set_enabled(self, index: int, enabled: bool) -> None:
+        """The driver uses queue INDEX, or not any more (several queue pairs)."""
+        if index in self._started:
+            self._ask(lambda backend: backend.enable(index, enabled))
+
+    def close(self) -> None:
+        """The device goes."""
+        self.reset()
+        for fd in self._errs.values():
+            self.device.machine.loop.remove_reader(fd)
+            os.close(fd)
+        self._errs.clear()
+
+    def _ask(self, what: Callable[[VhostBackend], None]) -> None:
+        """A request to the back end that may fail."""
+        if self.backend is None:
+            return
+        try:
+            what(self.backend)
+        except VhostError as error:
+            self._lost(error)
+
+    # -- handing over
+
+    def _take(self, queue: VirtQueue) -> None:
+        """The rings are checked here, before anybody else looks at them."""
+        try:
+            self._addresses(queue)
+        except GuestAddressError as error:
+            self.device.mark_broken(f"{queue.label}: {error}")
+            return
+        if not self._calls:
+            self._calls = self.device.bindings.set_guest_notifiers(True, self._call_changed)
+        kick = self.device.bindings.set_host_notifier(queue.index, True)
+        assert kick is not None
+        self._kicks[queue.index] = kick
+
+    def _give_back(self) -> None:
+        for index in self._kicks:
+            self.device.bindings.set_host_notifier(index, False)
+        self._kicks.clear()
+        if self._calls:
+            self._calls = self.device.bindings.set_guest_notifiers(False)
+
+    def _addresses(self, queue: VirtQueue) -> RingAddresses:
+        """Of a split ring, in this process (2.7).
+
+        :raises GuestAddressError: it is not wholly in guest memory, or not aligned
+        """
+        at, n = self.device.machine.memory.address_of, queue.size
+        for address, length, alignment in ((queue.desc, 16 * n, 16), (queue.avail, 6 + 2 * n, 2), (queue.used, 6 + 8 * n, 4)):
+            if address % alignment:
+                raise GuestAddressError(address, length)
+        return RingAddresses(at(queue.desc, 16 * n), at(queue.avail, 6 + 2 * n), at(queue.used, 6 + 8 * n))
+
+    def _call_changed(self, index: int, fd: int) -> None:
+        """The driver gave a queue another vector."""
+        self._calls[index] = fd
+        if index in self._started:
+            self._ask(lambda backend: backend.set_call(index, fd))
+
+    def _signal(self, index: int) -> None:
+        """An interrupt, as the back end would send it."""
+        with suppress(BlockingIOError):
+            os.eventfd_write(self._calls[index], 1)
+
+    # -- starting
+
+    def _start(self) -> None:
+        """Start every vring that is handed over and not started yet.
+
+        :raises VhostError: the back end fails
+        """
+        backend, device = self.backend, self.device
+        assert backend is not None
+        is_first = not self._started
+        if is_first:
+            backend.set_features(device.features & self._features)
+            backend.set_memory([Region(ram.gpa, ram.size, ram.hva, ram.fd) for ram in device.machine.memory.regions])
+            if self._inflight is None:
+                self._inflight = backend.make_inflight(self._count, max(queue.size for queue in device.queues[: self._count]))
+            if self._inflight is not None:
+                backend.use_inflight(self._inflight)
+        fresh = [index for index in self._kicks if index not in self._started]
+        for index in fresh:
+            self._start_vring(backend, index)
+        if is_first:
+            backend.set_status(device.status | defs.STATUS_DRIVER_OK)
+        self.state = State.SERVING
+        for index in fresh:  # what was offered before it came
+            os.eventfd_write(self._kicks[index], 1)
+
+    def _start_vring(self, backend: VhostBackend, index: int) -> None:
+        queue = self.device.queues[index]
+        base, _ = queue.positions
+        vring = Vring(queue.size, base, self._addresses(queue), self._kicks[index], self._calls[index], self._err(index))
+        backend.start_vring(index, vring)
+        self._started.add(index)
+        backend.enable(index, self._enabled(index))
+
+    def _err(self, index: int) -> int:
+        if index not in self._errs:
+            fd = self._errs[index] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self.device.machine.loop.add_reader(fd, lambda: self._ring_broken(index, fd))
+        return self._errs[index]
+
+    def _ring_broken(self, index: int, fd: int) -> None:
+        """The back end cannot make sense of what the driver put there."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(fd)
+            if index in self._started:
+                self._stop()
+                self.device.mark_broken(f"{self.device.queues[index].label}: the back end finds it broken")
+
+    # -- stopping
+
+    def _stop(self) -> None:
+        """Stop what the back end serves, and note where it stopped."""
+        for index in sorted(self._started):
+            if self.backend is None:  # lost meanwhile
+                break
+            queue = self.device.queues[index]
+            try:
+                base = self.backend.stop_vring(index)
+            except VhostError as error:
+                self._lost(error)
+                break
+            self._started.discard(index)
+            self._set_positions(queue, base)
+        if self.state is State.SERVING:
+            self.state = State.READY
+
+    def _set_positions(self, queue: VirtQueue, base: int) -> None:
+        """BASE is what the back end says; between the used index and it is at most a ring of requests."""
+        used = self._used_index(queue)
+        if base > 0xFFFF or (base - used & 0xFFFF) > queue.size:
+            what = "the back end says it stopped at entry"
+            log.warning("%s: %s: %s %d, with %d used", self.device.label, queue.label, what, base, used)
+            base = used
+        queue.positions = (base, used)
+
+    def _used_index(self, queue: VirtQueue) -> int:
+        return int.from_bytes(self.device.machine.memory.read(queue.used + 2, 2), "little")
