@@ -20,7 +20,7 @@ from pathlib import Path
 PACKAGES = {
     "gcc": "the C core",
     "qemu-system-x86": "the lab, and the demo guest under QEMU",
-    "qemu-system-common": "the lab's firmware",
+    "qemu-system-common": "the lab's firmware, and qemu-storage-daemon as a vhost-user back end",
     "qemu-utils": "that QEMU respects our locks on images",
     "seabios": "the lab's firmware, and machines without a kernel",
     "ipxe-qemu": "booting from virtio-net",

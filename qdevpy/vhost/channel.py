@@ -37,11 +37,15 @@ class Channel:
         """Readable between requests only where the other end hangs up, or breaks the protocol."""
         return self._socket.fileno()
 
-    def has_input(self) -> bool:
-        """Whether there is something to read, and not only the end."""
-        with suppress(OSError):
-            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        return False
+    def unasked(self) -> str | None:
+        """What came between requests: ``end``, ``data``, or None: it was the answer to a request that has read it by now."""
+        try:
+            data = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return "end"
+        return "data" if data else "end"
 
     def close(self) -> None:
         """Hang up."""

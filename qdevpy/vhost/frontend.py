@@ -168,8 +168,8 @@ class Frontend:
             self.state = State.AWAY
 
     def reset(self) -> None:
-        """The driver reset the device: nothing is in flight any more."""
-        self.queues_left()
+        """The driver reset the device: nothing is in flight any more. ``after_serving``, which follows, gives the queues back."""
+        self._stop()
         if self._inflight is not None:
             self._inflight.close()
             self._inflight = None
@@ -183,6 +183,7 @@ class Frontend:
 
     def close(self) -> None:
         """The device goes."""
+        self.queues_left()
         self.reset()
         for fd in self._errs.values():
             self.device.machine.loop.remove_reader(fd)

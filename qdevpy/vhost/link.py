@@ -154,11 +154,13 @@ class UserLink:
             self.backend.channel.aside = None
 
     def _unasked(self) -> None:
-        """Something arrives that was not asked for: the end, or nonsense."""
-        if self.backend is None:
-            return
-        why = "sends what nobody asked for" if self.backend.channel.has_input() else GONE
-        self.lost(VhostError(why))
+        """Something arrives that was not asked for: the end, or nonsense.
+
+        A vCPU's exit may have made a request since the main loop saw the socket readable, and read the answer.
+        """
+        what = self.backend.channel.unasked() if self.backend is not None else None
+        if what is not None:
+            self.lost(VhostError("sends what nobody asked for" if what == "data" else GONE))
 
     def _drop(self) -> None:
         backend, self.backend = self.backend, None

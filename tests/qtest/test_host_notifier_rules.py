@@ -247,6 +247,45 @@ def test_rule_05_queue_is_taken_where_the_user_chose_synchronous_kicks(queue):
         rig.round_trip(queue)
 
 
+def test_rule_05_ioeventfd_of_a_taken_queue_follows_its_register_with_synchronous_kicks():
+    with Rig(ioeventfd="off") as rig:
+        rig.start()
+        fd = rig.device.bindings.set_host_notifier(PYTHON, True)
+        before = rig.machine.accelerator.ioevents[0].address
+        base = rig.machine.mmio.take(0x10000, 0x10000)
+        rig.driver.move_bar(4, base)
+        rig.driver.bars[4] = ("mmio", base)
+        assert rig.assigned == [PYTHON]
+        assert rig.machine.accelerator.ioevents[0].address != before
+        rig.driver.notify(PYTHON)
+        assert os.eventfd_read(fd) == 1
+
+
+def test_rule_05_queue_is_taken_where_the_accelerator_refuses_and_kicks_arrive_by_hand():
+    with Rig(ioeventfd="off") as rig:
+        rig.start()
+        rig.refuse(PYTHON)
+        fd = rig.device.bindings.set_host_notifier(PYTHON, True)
+        assert rig.assigned == []
+        rig.driver.notify(PYTHON)
+        assert os.eventfd_read(fd) == 1
+
+
+def test_rule_05_device_may_hand_a_queue_over_before_it_is_served():
+    with Rig() as rig:
+        seen = []
+        rig.device.before_serving = lambda: rig.device.bindings.set_host_notifier(PYTHON, True)
+        rig.device.after_serving = lambda: seen.append(rig.device.bindings.set_host_notifier(PYTHON, False))
+        rig.start()
+        assert (rig.assigned, rig.attached, rig.started) == (EVERY_QUEUE, [0, 2], [0, 2])
+        rig.machine.pause()
+        assert (rig.assigned, seen) == ([], [None])
+        rig.machine.start()
+        assert (rig.assigned, rig.attached) == (EVERY_QUEUE, [0, 2])
+        rig.driver.set_status(0)
+        assert (rig.assigned, seen) == ([], [None, None])
+
+
 # -- 6: the accelerator refuses
 
 

@@ -22,6 +22,13 @@ def soon(monkeypatch):
     monkeypatch.setattr(MainLoop, "call_later", lambda loop, seconds, call: later(loop, min(seconds, 0.01), call))
 
 
+@pytest.fixture(autouse=True)
+def nothing_fails_silently(caplog):
+    """A callback that raises is logged, and the machine goes on; here it is a failure."""
+    yield
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 @BOTH
 def test_requests_before_and_after_a_restart_are_served(tmp_path, offers):
     with Rig(tmp_path, offers=offers) as rig:
