@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is left when something around a virtio-pci function fails: nothing, or a device that works."""
 
+import os
+
 import pytest
 from null_device import NullDevice
 from virtio_pci_rig import plugged, types_of
@@ -64,7 +66,7 @@ def test_accelerator_that_cannot_deassign_is_logged_and_the_device_goes_on(caplo
         assert driver.queues[1].request([b"ping"], [4])[1] == b"gnip"
 
 
-def test_queue_that_nobody_can_notify_stays_ours():
+def test_queue_that_is_taken_without_an_ioeventfd_is_kicked_by_hand_and_given_back():
     with plugged(ModernDriver, ioeventfd="off") as driver:
         driver.start()
 
@@ -72,9 +74,13 @@ def test_queue_that_nobody_can_notify_stays_ours():
             raise OSError(28, "No space left on device")
 
         driver.machine.accelerator.assign_ioevent = refuse
-        assert driver.device.bindings.set_host_notifier(1, True) is None
+        fd = driver.device.bindings.set_host_notifier(1, True)
+        head = driver.queues[1].add([b"ping"], [4])
+        driver.queues[1].kick()
+        assert os.eventfd_read(fd) == 1
         assert driver.device.bindings.set_host_notifier(1, False) is None
-        assert driver.queues[1].request([b"ping"], [4])[1] == b"gnip"
+        driver.queues[1].wait(head)
+        assert driver.queues[1].read(head) == b"gnip"
 
 
 def test_taken_queue_of_a_driver_that_goes_is_ours_again():
