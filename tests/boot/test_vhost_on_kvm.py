@@ -54,39 +54,43 @@ def storage_daemon(tmp_path):
         process.wait()
 
 
-def boot(tmp_path, **options):
+def start_machine(tmp_path, **options):
     import qdevpy_machine
 
     kernel = os.path.join(os.path.dirname(qdevpy_machine.__file__), "guest", "demo.elf")
     values = {"kernel": kernel, "side": "reconnect: 1", "queues": 1} | options
     (tmp_path / "machine.yaml").write_text(MACHINE % values)
     command = [sys.executable, "-m", "qdevpy", "-v", "boot", str(tmp_path / "machine.yaml")]
-    return subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=tmp_path, text=True, **pipes)
+
+
+def boot(tmp_path, **options):
+    with start_machine(tmp_path, **options) as machine:
+        out, err = machine.communicate(timeout=60)
+    return machine.returncode, out, err
 
 
 @pytest.mark.parametrize("queues", [1, 2])
 def test_demo_guest_passes_its_checks_on_a_disk_of_the_storage_daemon(tmp_path, storage_daemon, queues):
     storage_daemon(queues)
-    run = boot(tmp_path, queues=queues)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert re.search(r"^demo: \d+ checks passed$", run.stdout, re.MULTILINE)
-    assert "hung up" not in run.stderr
+    status, out, err = boot(tmp_path, queues=queues)
+    assert status == 0, out + err
+    assert re.search(r"^demo: \d+ checks passed$", out, re.MULTILINE)
+    assert "hung up" not in err
     assert (tmp_path / "image").read_bytes().strip(b"\0")
 
 
 def test_demo_guest_passes_where_the_machine_starts_before_the_daemon(tmp_path, storage_daemon):
-    import threading
-
-    timer = threading.Timer(1.0, storage_daemon, [1])
-    timer.start()
-    run = boot(tmp_path)
-    timer.join()
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "waiting for the vhost-user back end at" in run.stderr
+    with start_machine(tmp_path) as machine:
+        assert "waiting for the vhost-user back end at" in machine.stderr.readline()
+        storage_daemon(1)
+        out, err = machine.communicate(timeout=60)
+    assert machine.returncode == 0, out + err
 
 
 def test_machine_without_a_daemon_that_could_come_does_not_start(tmp_path):
-    run = boot(tmp_path, side="server: off")
-    assert run.returncode == 1
-    assert "cannot connect to" in run.stderr
-    assert "Traceback" not in run.stderr
+    status, _, err = boot(tmp_path, side="server: off")
+    assert status == 1
+    assert "cannot connect to" in err
+    assert "Traceback" not in err
