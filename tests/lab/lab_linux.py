@@ -107,6 +107,7 @@ echo_back() {{
 }}
 
 echo "lab: Linux $(uname -r), $(nproc) cpus"
+echo lab: features $(cat /sys/bus/virtio/devices/*/features)
 step root grep -q '^/dev/vda / ext4 rw' /proc/mounts
 step files files
 step network download

@@ -8,6 +8,8 @@ import lab_linux
 import pytest
 from conftest import MESSAGE, PAYLOAD
 
+from qdevpy.virtio import defs
+
 DEVICES = ("virtio-serial-pci", "virtio-blk-pci", "virtio-net-pci")
 
 VARIANTS = {
@@ -15,6 +17,7 @@ VARIANTS = {
     "one CPU": (1, {}),
     "legacy only": (2, {f"global.{device}.disable-modern": "on" for device in DEVICES}),
     "modern only": (2, {f"global.{device}.disable-legacy": "on" for device in DEVICES}),
+    "packed": (2, {f"global.{device}.packed": "on" for device in DEVICES}),
     "ioeventfd off": (2, {f"global.{device}.ioeventfd": "off" for device in DEVICES[1:]}),
 }
 
@@ -29,6 +32,9 @@ def test_stock_kernel_uses_disk_network_console_and_serial_port(boot_linux, stoc
 
     assert boot.status == 0, boot.console
     assert f"lab: Linux {stock_kernel.version}, {cpus} cpus" in boot.console
+    (features,) = re.findall(r"^lab: features (.*?)\r?$", boot.console, re.MULTILINE)
+    packed = [negotiated[defs.F_RING_PACKED] for negotiated in features.split()]
+    assert packed == ["1" if variant == "packed" else "0"] * len(DEVICES)
     for step in ("root", "files", "network", "serial"):
         assert f"lab: ok {step}" in boot.console, boot.console
     assert "lab: done" in boot.console

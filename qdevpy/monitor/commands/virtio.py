@@ -307,7 +307,7 @@ def x_query_virtio_queue_element(ctx: Context, *, path: str, queue: UInt16, inde
     device = find_device(ctx.machine, path)
     found = find_queue(device, queue)
     if is_packed(device):
-        raise QmpError("Chains of packed rings cannot be shown")
+        raise QmpError("Packed ring not supported")
     if not found.enabled or not found.desc:
         raise QmpError("Region caches not initialized")
     try:

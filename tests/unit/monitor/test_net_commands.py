@@ -311,6 +311,21 @@ def test_virtio_queue_is_shown_with_its_next_chain(qmp: MakeQmp) -> None:
     queue.enabled = False
 
 
+def test_packed_virtio_queue_is_shown_without_wrap_counters_and_chains(qmp: MakeQmp) -> None:
+    call = qmp(CARDS)
+    path = "/machine/peripheral/nic0/virtio-backend"
+    device = card(call)
+    device.features = 1 << 32 | 1 << 34
+    device.queues[0].positions = (0x8000 | 7, 5)
+
+    status = call("x-query-virtio-queue-status", path=path, queue=0)
+
+    assert (status["last-avail-idx"], status["used-idx"]) == (7, 5)
+    assert call.error("x-query-virtio-queue-element", path=path, queue=0) == "Packed ring not supported"
+    assert device.queues[0].positions == (0x8000 | 7, 5)
+    device.features = 0
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
