@@ -154,6 +154,7 @@ class SplitQueue(DriverQueue):
         self.desc = driver.allocator.take(16 * size + 6 + 2 * size + PAGE + 6 + 8 * size, PAGE)
         self.avail = self.desc + 16 * size
         self.used = (self.avail + 6 + 2 * size + PAGE - 1) & ~(PAGE - 1)
+        self.memory.write(self.desc, bytes(self.used + 6 + 8 * size - self.desc))  # as drivers do
         self.avail_idx = 0
         self.seen = 0
 
