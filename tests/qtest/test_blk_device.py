@@ -55,7 +55,7 @@ def field(rig: BlkRig, layout: str, offset: int) -> int:
 
 
 def test_plugin_offers_the_device() -> None:
-    assert list(qdevpy_devices()) == [VirtIOBlock]
+    assert VirtIOBlock in qdevpy_devices()
 
 
 # -- config space (5.2.4)
