@@ -12,6 +12,7 @@ from cffi import FFI
 HERE = "plugins/virtio_net/qdevpy_virtio_net"
 CORE = "qdevpy/native/include"
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
+PARTS = ("qn_queue", "qn_batch", "qn_tx", "qn_send", "qn_own", "qn_rx", "qn_read", "qn_deliver", "qn_filter")
 #: what cffi generates is not ours to keep warning-free
 GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
@@ -55,7 +56,7 @@ ffibuilder.cdef("""
 ffibuilder.set_source(
     "qdevpy_virtio_net._native",
     '#include "qn_api.h"\n',
-    sources=[f"{HERE}/csrc/{name}.c" for name in ("qn_queue", "qn_tx", "qn_rx", "qn_filter")],
+    sources=[f"{HERE}/csrc/{name}.c" for name in PARTS],
     include_dirs=[CORE, f"{HERE}/csrc"],
     extra_compile_args=[*FLAGS, *GENERATED, *sanitize],
     extra_link_args=["-pthread", *sanitize],

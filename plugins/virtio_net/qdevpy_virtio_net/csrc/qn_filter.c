@@ -25,7 +25,7 @@ static bool wants_vlan(const struct qn_filter *f, const uint8_t *frame, size_t l
     return f->vlans[id / 8] >> (id % 8) & 1;
 }
 
-static bool wants(const struct qn_filter *f, const uint8_t *frame, size_t len)
+bool qn_accepts(const struct qn_filter *f, const uint8_t *frame, size_t len)
 {
     static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
@@ -45,12 +45,4 @@ static bool wants(const struct qn_filter *f, const uint8_t *frame, size_t len)
     if (f->nouni)
         return false;
     return f->alluni || memcmp(frame, f->mac, 6) == 0 || in_table(f->table, f->n_unicast, frame);
-}
-
-bool qn_accepts(struct qn_dev *dev, const uint8_t *frame, size_t len)
-{
-    pthread_mutex_lock(&dev->lock);
-    bool ok = wants(&dev->filter, frame, len);
-    pthread_mutex_unlock(&dev->lock);
-    return ok;
 }

@@ -3,6 +3,7 @@
  * A queue's life: made, bound to its virtqueue, started and stopped by the
  * driver, plugged into and unplugged from the host by Python.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
@@ -54,12 +55,15 @@ struct qn_queue *qn_queue_new(struct qn_dev *dev, bool rx)
         return NULL;
     q->dev = dev;
     q->fd = q->again.fd = -1;
-    q->buf = malloc(QN_STREAM_BUF);
-    if (!rx) {
+    q->ask = 1;
+    q->msgs = calloc(QN_BATCH, sizeof(*q->msgs));
+    if (rx) {
+        q->buf = malloc(QN_BATCH * QN_SPILL); /* no page of it is touched before it is needed */
+    } else {
         q->tail = malloc(QN_TAIL_MAX);
         q->again.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     }
-    if (!q->buf || (!rx && (!q->tail || q->again.fd < 0))) {
+    if (!q->msgs || (rx ? !q->buf : !q->tail || q->again.fd < 0)) {
         qn_queue_free(q);
         return NULL;
     }
@@ -79,6 +83,7 @@ void qn_queue_free(struct qn_queue *q)
         close(q->again.fd);
     free(q->tail);
     free(q->buf);
+    free(q->msgs);
     free(q);
 }
 
@@ -165,9 +170,10 @@ void qn_unplug(struct qn_queue *q)
     q->gone = false;
     quiesce(q); /* io.fd is still there to be taken out */
     /* bytes of this connection mean nothing to the next one */
-    q->held = q->have = q->pos = 0;
-    q->tail_len = q->tail_pos = q->sent = 0;
-    resume(q); /* a waiting tx chain goes the way of all frames without a peer */
+    q->held_next = q->held_n = 0;
+    q->have = q->pos = q->tail_len = q->tail_pos = 0;
+    q->partial = q->refused = false;
+    resume(q); /* waiting tx chains go the way of all frames without a peer */
     pthread_mutex_unlock(&q->vq->lock);
     if (fd >= 0)
         close(fd);
@@ -196,8 +202,9 @@ static int queue_start(struct qd_vq *vq)
     uint64_t features = vq->vdev->features;
     q->vq = vq;
     if (q->features != features)
-        q->held = 0; /* its header is what another driver negotiated */
+        q->held_next = q->held_n = 0; /* their header is what another driver negotiated */
     q->features = features;
+    q->span = 0;
     q->mergeable = features >> QN_F_MRG_RXBUF & 1;
     /* 5.1.6.1: the legacy header has num_buffers only with mergeable buffers */
     q->hdr_len = q->mergeable || features >> QN_F_VERSION_1 & 1 ? 12 : 10;
@@ -222,7 +229,7 @@ static void rx_stop(struct qd_vq *vq)
 static void tx_kick(struct qd_vq *vq)
 {
     struct qn_queue *q = vq->opaque;
-    if (q->started && !q->armed && !q->again_armed)
+    if (q->started)
         qn_tx_run(q);
 }
 
