@@ -186,6 +186,7 @@ enum qn_got {
 
 /* qn_read.c: read from the host once, into the guest's buffers; FRAMES grows by what came. */
 enum qn_got qn_read(struct qn_queue *q, unsigned *frames);
+void qn_expect(struct qn_queue *q, unsigned frames); /* at the next wake-up */
 
 /* qn_deliver.c */
 bool qn_wanted(struct qn_queue *q, const struct iovec *iov, unsigned n, size_t offset, size_t len); /* dev->lock held */

@@ -196,6 +196,11 @@ static int pop_ask(struct qn_queue *q)
     return r < 0 ? r : (int)(n < q->ask ? n : q->ask);
 }
 
+void qn_expect(struct qn_queue *q, unsigned frames)
+{
+    q->ask = frames < ASK_MIN ? ASK_MIN : frames > QN_BATCH ? QN_BATCH : frames;
+}
+
 static void take_all(struct qn_queue *q, const struct target *t, unsigned n)
 {
     bool in_place = true;
@@ -228,8 +233,8 @@ static enum qn_got read_batch(struct qn_queue *q, unsigned *frames)
         return read_failed(q);
     *frames += got;
     take_all(q, t, got);
-    unsigned ask = (unsigned)got == q->ask ? 2 * q->ask : (unsigned)got + 2;
-    q->ask = ask < ASK_MIN ? ASK_MIN : ask > QN_BATCH ? QN_BATCH : ask;
+    if ((unsigned)got == q->ask)
+        qn_expect(q, 2 * q->ask);
     return got == n || q->held_n ? QN_GOT_FRAMES : QN_GOT_NOTHING;
 }
 

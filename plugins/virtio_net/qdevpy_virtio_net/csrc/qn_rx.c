@@ -9,15 +9,14 @@
 
 #include "qn.h"
 
-/* Move frames until one side has no more, or others should have their turn. True: keep polling the host. */
-static bool pump(struct qn_queue *q)
+/* Move frames until one side has no more, or others should have their turn. FRAMES is raised by those that came.
+ * True: keep polling the host. */
+static bool pump(struct qn_queue *q, unsigned *frames)
 {
-    unsigned frames = 0;
-
-    for (unsigned round = 0; round < QN_RX_ROUNDS && frames < QN_RX_BURST; round++) {
+    for (unsigned round = 0; round < QN_RX_ROUNDS && *frames < QN_RX_BURST; round++) {
         enum qn_got r = qn_deliver_waiting(q);
         if (r == QN_GOT_FRAMES)
-            r = qn_read(q, &frames);
+            r = qn_read(q, frames);
         if (r == QN_GOT_NOTHING)
             return true;
         if (r == QN_STOP)
@@ -56,7 +55,10 @@ void qn_rx_ready(struct qd_fd *io, uint32_t events)
     struct qn_queue *q = io->opaque;
     pthread_mutex_lock(&q->vq->lock);
     if (q->armed) {
-        bool more = pump(q);
+        unsigned frames = 0;
+        bool more = pump(q, &frames);
+        if (frames)
+            qn_expect(q, frames + 2); /* about as many come next time, and one that does not shows that all did */
         qn_give_back(q, 0);
         if (!more)
             qn_disarm(q, io, &q->armed);
