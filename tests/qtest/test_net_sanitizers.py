@@ -11,8 +11,9 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.mark.slow
 def test_net_tests_pass_under_sanitizers(tmp_path):
-    names = ("net_rig", "ring_forms", "test_net_control", "test_net_dgram", "test_net_hostile", "test_net_pci", "test_net_stream")
-    tests = [HERE / f"{name}.py" for name in names]
+    rigs = ("net_rig", "net_tap", "net_wires", "ring_forms")
+    names = ("batches", "control", "dgram", "hostile", "pci", "stream")
+    tests = [HERE / f"{name}.py" for name in (*rigs, *(f"test_net_{name}" for name in names))]
     tree = SanitizedTree(tmp_path, tests, ["qdevpy/native/build_core.py", "plugins/virtio_net/build_net.py"])
     where = tree.python("-c", "import qdevpy_virtio_net._native as native; print(native.__file__)")
     assert where.startswith(str(tmp_path))
