@@ -16,7 +16,17 @@ from cffi import FFI
 
 ROOT = "plugins/virtio_blk"
 INCLUDE = "qdevpy/native/include"
-SOURCES = ["request", "queue", "engine_threads", "engine_uring", "engine_null"]
+SOURCES = [
+    "request",
+    "merge",
+    "at_once",
+    "queue",
+    "pool",
+    "engine_threads",
+    "engine_uring",
+    "engine_native",
+    "engine_null",
+]
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 #: what cffi generates is not ours to keep warning-free
 GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
@@ -53,6 +63,7 @@ ffibuilder.set_source(
     depends=[
         f"{ROOT}/csrc/blk.h",
         f"{ROOT}/csrc/blk_cdef.h",
+        f"{ROOT}/csrc/pool.h",
         *sorted(glob(f"{INCLUDE}/qd_*.h")),
     ],
 )

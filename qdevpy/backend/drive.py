@@ -47,16 +47,6 @@ class _Format(Enum):
         return super().parse(given)
 
 
-class _Aio(Enum):
-    """``threads`` or ``io_uring``, and a word on Linux AIO."""
-
-    def parse(self, given: Any) -> str:
-        """The word."""
-        if given == "native":
-            raise ValueError("Linux AIO is not implemented; expected one of threads, io_uring (which does what native is for)")
-        return super().parse(given)
-
-
 #: QEMU's names of files that are none; what stands before ``://`` is the driver
 NULL_FILES = ("null-co://", "null-aio://")
 NULL_DRIVERS = ("null-co", "null-aio")
@@ -98,7 +88,12 @@ class Drive(Backend):
         _Format("str", ("raw",)), None, help="format of the image; where it is not given, an image of another format is refused"
     )
     readonly: bool = prop.boolean(help="open it read-only; the guest gets a read-only disk")
-    aio: str = prop.declare(_Aio("BlockdevAioOptions", ("threads", "io_uring")), "threads", help="how I/O is done")
+    aio: str = prop.enum(
+        "threads",
+        choices=("threads", "native", "io_uring"),
+        type_name="BlockdevAioOptions",
+        help="how I/O is done; native (Linux AIO) needs cache.direct",
+    )
     cache_direct: bool = prop.boolean(name="cache.direct", help="bypass the host's page cache (O_DIRECT)")
     discard: str = prop.enum(
         "ignore",
@@ -179,6 +174,7 @@ class Drive(Backend):
             return
         if self.driver == "none":
             return
+        self._check_aio()
         if self.file:
             self._open_file(self.file)
         elif self.scratch:
@@ -217,6 +213,14 @@ class Drive(Backend):
         for name, value in (("size", self.disk_size or 0), ("offset", self.offset)):
             if value % SECTOR:
                 raise self._error(f"{name} {value} is not a multiple of {SECTOR}")
+
+    def _check_aio(self) -> None:
+        """Linux AIO waits for the storage while it is asked where the page cache is in between; as QEMU's raw_open_common()."""
+        if self.aio == "native" and not self.cache_direct:
+            raise self._error(
+                "aio=native was specified, but it requires cache.direct=on, which was not specified",
+                "set cache: {direct: on}, or aio: io_uring",
+            )
 
     def _open_file(self, path: str) -> None:
         self._check_sort(path)

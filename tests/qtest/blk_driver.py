@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,7 @@ from qdevpy.virtio import defs
 from qdevpy.virtio.queue import VirtQueue
 from qdevpy.vm.loop import MainLoop
 from qdevpy.vm.run_control import RunState
+from qdevpy_virtio_blk import engines
 from qdevpy_virtio_blk._native import lib
 from qdevpy_virtio_blk.device import VirtIOBlock
 
@@ -31,11 +32,35 @@ VERSION_1 = 1 << defs.F_VERSION_1
 EVENT_IDX = 1 << defs.F_RING_EVENT_IDX
 INDIRECT = 1 << defs.F_RING_INDIRECT_DESC
 
-#: engines to test; where io_uring is missing, its tests say so
+#: engines to test; where one is missing, its tests say so
 ENGINES = [
-    "threads",
-    pytest.param("io_uring", marks=pytest.mark.skipif(lib.blk_uring_probe() != 0, reason="no io_uring here")),
+    pytest.param(name, id=name, marks=pytest.mark.skipif(lib.blk_probe(number) != 0, reason=f"no {name} here"))
+    for number, name in enumerate(engines.ENGINES)
 ]
+
+#: the same, and an image in memory, which is served without an engine for the most part
+DISKS = [*ENGINES, "memory"]
+
+
+def options_of(aio: str) -> dict[str, str]:
+    """Options of a drive, one of :data:`DISKS`. Linux AIO works with O_DIRECT only."""
+    if aio == "memory":
+        return {"aio": "threads"}
+    return {"aio": aio} | ({"cache.direct": "on"} if aio == "native" else {})
+
+
+@contextmanager
+def image_of(aio: str, folder: Path) -> Iterator[Path]:
+    """Where an image for one of :data:`DISKS` is."""
+    if aio != "memory":
+        yield folder / "disk.img"
+        return
+    fd = os.memfd_create("disk.img", os.MFD_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
 
 PF_IO_WORKER = 0x10  # <linux/sched.h>
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -288,24 +289,21 @@ def test_direct_io_with_smaller_blocks_says_what_to_set(make: MakeRig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "message"),
-    [(errno.ENOSYS, "liburing-dev was missing"), (errno.EPERM, r"refuses io_uring \(Operation not permitted\)")],
+    ("aio", "number", "message"),
+    [
+        ("io_uring", errno.ENOSYS, "liburing-dev was missing"),
+        ("io_uring", errno.EPERM, r"refuses io_uring \(Operation not permitted: sysctl kernel.io_uring_disabled=0\)"),
+        ("native", errno.EAGAIN, r"refuses Linux AIO \(Resource temporarily unavailable: .* raise sysctl fs.aio-max-nr\)"),
+        ("native", errno.ENOSYS, r"refuses Linux AIO \(Function not implemented\)"),
+    ],
 )
-def test_io_uring_that_is_not_there_says_what_to_use(make: MakeRig, number: int, message: str) -> None:
+def test_engine_that_is_not_there_says_what_to_use(make: MakeRig, aio: str, number: int, message: str) -> None:
     rig = make()
-
-    class Lib:
-        @staticmethod
-        def blk_uring_probe() -> int:
-            return -number
-
-    class Native:
-        lib = Lib
-
-    rig.device._native = Native
+    rig.drive.aio = aio
+    rig.device._native = SimpleNamespace(lib=SimpleNamespace(blk_probe=lambda engine: -number))
     try:
-        with pytest.raises(RealizeError, match=f"drive 'root': aio: io_uring: .*{message}.*; use aio: threads"):
-            rig.device._check_uring(rig.drive)
+        with pytest.raises(RealizeError, match=f"drive 'root': aio: {aio}: .*{message}.*; use aio: threads"):
+            rig.device._check_engine(rig.drive)
     finally:
         rig.device._native = native
 

@@ -28,6 +28,7 @@ from blk_driver import (
     VERSION_1,
     WRITE_ZEROES,
     BlkRig,
+    options_of,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -129,7 +130,7 @@ def test_disk_behaves_like_a_bytearray(aio: str, ioeventfd: bool, batches: list[
         image = Path(folder) / "disk.img"
         image.write_bytes(disk)
         features |= VERSION_1 | INDIRECT | RANGES
-        drive = {"aio": aio, "discard": "unmap"}
+        drive = options_of(aio) | {"discard": "unmap"}
         with BlkRig(image, features=features, ioeventfd=ioeventfd, num_queues=2, ring_size=128, drive=drive) as rig:
             for batch in batches:
                 run_batch(rig, batch, disk)
@@ -195,7 +196,7 @@ def test_any_ring_contents_leave_the_device_resettable(
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "disk.img"
         image.write_bytes(bytes(SECTORS * 512))
-        drive = {"aio": aio, "discard": "unmap"}
+        drive = options_of(aio) | {"discard": "unmap"}
         with BlkRig(image, features=features, ioeventfd=ioeventfd, ring_size=SIZE, drive=drive) as rig:
             ring = rig.rings[0]
             rig.memory.write(BUFFERS, struct.pack("<IIQ", *header) * 16)

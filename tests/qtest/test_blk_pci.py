@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blk_driver import DISCARD, ENGINES, FLUSH, GET_ID, IN, IOERR, OK, OUT, UNSUPP, WRITE_ZEROES, resources
+from blk_driver import DISCARD, ENGINES, FLUSH, GET_ID, IN, IOERR, OK, OUT, UNSUPP, WRITE_ZEROES, options_of, resources
 from ring_forms import FORMS, OFFER
 
 from qdevpy.backend.drive import Drive
@@ -57,7 +57,7 @@ def plug(request: pytest.FixtureRequest, machine: FakeMachine, image: Path, aio:
     """Plugs a virtio-blk-pci with the image; drive options as ``drive=``."""
 
     def plug(kind: str = "virtio-blk-pci", *, drive: dict[str, Any] | None = None, **properties: Any) -> Any:
-        backend = machine.open_backend(Drive(id="root"), file=str(image), aio=aio, **(drive or {}))
+        backend = machine.open_backend(Drive(id="root"), file=str(image), **options_of(aio), **(drive or {}))
         return machine.plug_type(kind, id="disk0", drive=backend, ioeventfd=request.param, **OFFER, **properties)
 
     return plug
@@ -310,6 +310,7 @@ def test_held_request_is_tried_again_whatever_has_become_of_its_descriptors(
     driver.start()
     queue, drive = driver.queues[0], proxy.device.drive
     saved = os.dup(drive.fd)
+    proxy.device._disk.no_fixed_file = 1  # io_uring holds on to the file that it was given
     with open("/dev/full", "r+b") as full:
         os.dup2(full.fileno(), drive.fd, inheritable=False)
     held = queue.add([header(OUT, 8), b"\x77" * 512], [1])
@@ -393,6 +394,7 @@ def test_unplug_gives_the_drive_back(machine: FakeMachine, plug: Plug) -> None:
     assert machine.accelerator.ioevents == []
 
 
+@pytest.mark.parametrize("aio", [engine for engine in ENGINES if engine.id != "native"])
 def test_scratch_disk_is_a_disk(machine: FakeMachine, aio: str) -> None:
     backend = machine.open_backend(Drive(id="scratch"), scratch="1M", aio=aio)
     driver = ModernDriver(machine, machine.plug_type("virtio-blk-pci", drive=backend))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from blk_driver import (
     DISCARD,
-    ENGINES,
+    DISKS,
     EVENT_IDX,
     FLUSH,
     FLUSH_OUT,
@@ -26,6 +26,8 @@ from blk_driver import (
     VERSION_1,
     WRITE_ZEROES,
     BlkRig,
+    image_of,
+    options_of,
 )
 
 from qdevpy_virtio_blk import config
@@ -37,16 +39,16 @@ RANGES = 1 << config.F_DISCARD | 1 << config.F_WRITE_ZEROES
 MakeRig = Callable[..., BlkRig]
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    path = tmp_path / "disk.img"
-    path.write_bytes(b"".join(bytes([i % 251]) * 512 for i in range(SIZE // 512)))
-    return path
-
-
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=DISKS)
 def aio(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def image(tmp_path: Path, aio: str) -> Iterator[Path]:
+    with image_of(aio, tmp_path) as path:
+        path.write_bytes(b"".join(bytes([i % 251]) * 512 for i in range(SIZE // 512)))
+        yield path
 
 
 @pytest.fixture(params=["ioeventfd", "synchronous"])
@@ -54,7 +56,7 @@ def make(request: pytest.FixtureRequest, image: Path, aio: str) -> Iterator[Make
     with ExitStack() as cleanup:
 
         def make(**options: Any) -> BlkRig:
-            options["drive"] = {"aio": aio} | options.get("drive", {})
+            options["drive"] = options_of(aio) | options.get("drive", {})
             rig = BlkRig(image, **({"ioeventfd": request.param == "ioeventfd"} | options))
             cleanup.callback(rig.close)
             return rig

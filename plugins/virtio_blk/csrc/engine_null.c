@@ -17,14 +17,10 @@ static int null_start(struct blk_queue *q)
 static void null_queue(struct blk_queue *q, struct blk_req *req)
 {
     const struct blk_io *io = &req->io;
-    int64_t bytes = 0;
-    if (io->step == BLK_STEP_READ || io->step == BLK_STEP_WRITE)
-        for (unsigned i = 0; i < io->niov; i++) {
-            if (io->step == BLK_STEP_READ && q->disk->read_zeroes)
-                memset(io->iov[i].iov_base, 0, io->iov[i].iov_len);
-            bytes += (int64_t)io->iov[i].iov_len;
-        }
-    blk_io_done(req, bytes);
+    if (io->step == BLK_STEP_READ && q->disk->read_zeroes)
+        for (unsigned i = 0; i < io->niov; i++)
+            memset(io->iov[i].iov_base, 0, io->iov[i].iov_len);
+    blk_io_done(req, io->step == BLK_STEP_READ || io->step == BLK_STEP_WRITE ? (int64_t)io->length : 0);
 }
 
 /* Nothing is ever in flight. */

@@ -17,6 +17,7 @@
 struct uring {
     struct io_uring ring;
     struct qd_fd ready;
+    bool fixed_file; /* the disk's file is number 0 of the ring's own */
 };
 
 int blk_uring_probe(void)
@@ -46,6 +47,7 @@ static int uring_start(struct blk_queue *q)
         free(u);
         return error;
     }
+    u->fixed_file = io_uring_register_files(&u->ring, &q->disk->fd, 1) == 0;
     u->ready = (struct qd_fd){.fd = u->ring.ring_fd, .events = EPOLLIN, .ready = ring_ready, .opaque = q};
     error = q->vq->api->loop_add(q->vq->loop, &u->ready);
     if (error) {
@@ -57,16 +59,25 @@ static int uring_start(struct blk_queue *q)
     return 0;
 }
 
-static void prepare(struct io_uring_sqe *sqe, const struct blk_req *req)
+static void prepare(struct io_uring_sqe *sqe, const struct blk_io *io, int fd)
 {
-    const struct blk_io *io = &req->io;
-    int fd = req->q->disk->fd;
+    const struct iovec *iov = io->iov;
     switch (io->step) {
     case BLK_STEP_READ:
-        io_uring_prep_readv2(sqe, fd, io->iov, io->niov, io->offset, io->flags);
+        if (io->niov == 1) {
+            io_uring_prep_read(sqe, fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
+            sqe->rw_flags = io->flags;
+        } else {
+            io_uring_prep_readv2(sqe, fd, iov, io->niov, io->offset, io->flags);
+        }
         break;
     case BLK_STEP_WRITE:
-        io_uring_prep_writev2(sqe, fd, io->iov, io->niov, io->offset, io->flags);
+        if (io->niov == 1) {
+            io_uring_prep_write(sqe, fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
+            sqe->rw_flags = io->flags;
+        } else {
+            io_uring_prep_writev2(sqe, fd, iov, io->niov, io->offset, io->flags);
+        }
         break;
     case BLK_STEP_SYNC:
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
@@ -81,7 +92,11 @@ static void uring_queue(struct blk_queue *q, struct blk_req *req)
 {
     struct uring *u = q->engine_state;
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
-    prepare(sqe, req);
+    const struct blk_disk *disk = q->disk;
+    bool fixed = u->fixed_file && !__atomic_load_n(&disk->no_fixed_file, __ATOMIC_RELAXED);
+    prepare(sqe, &req->io, fixed ? 0 : disk->fd);
+    if (fixed)
+        sqe->flags |= IOSQE_FIXED_FILE;
     io_uring_sqe_set_data(sqe, req);
 }
 

@@ -5,6 +5,7 @@
 #include "blk.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -18,18 +19,14 @@ static void flush(struct blk_queue *q)
     qd_vq_flush(q->vq);
 }
 
-/* One there always is: see pop_batch(). */
-static struct blk_req *next_req(struct blk_queue *q)
+/* One there always is: the ring has no more chains in flight than entries. */
+static struct blk_req *take_req(struct blk_queue *q)
 {
-    return q->free ? q->free : &q->reqs[q->fresh];
-}
-
-static void took_req(struct blk_queue *q, struct blk_req *req)
-{
-    if (q->free)
-        q->free = req->next;
-    else
-        q->fresh++;
+    struct blk_req *req = q->free;
+    if (!req)
+        return &q->reqs[q->fresh++];
+    q->free = req->next;
+    return req;
 }
 
 static void forget_held(struct blk_queue *q)
@@ -50,23 +47,20 @@ static void retry_held(struct blk_queue *q)
         blk_retry(req);
         req = next;
     }
+    blk_unplug(q);
     q->engine->submit(q);
 }
 
-/* Pop until the ring is empty or BUDGET is used up; the number popped. There is one blk_req more
- * than the ring has entries, so one is always left to pop into; the ring refuses to fill the last. */
+/* Pop until the ring is empty or BUDGET is used up; the number popped. */
 static unsigned pop_batch(struct blk_queue *q, unsigned budget)
 {
     unsigned n = 0;
-    while (n < budget) {
-        struct blk_req *req = next_req(q);
-        if (qd_vring_pop(&q->vq->ring, &req->elem) != 1)
-            break;
-        took_req(q, req);
+    while (n < budget && qd_vring_pop(&q->vq->ring, &q->elem) == 1) {
         n++;
-        if (!blk_accept(q, req))
+        if (!blk_accept(q, take_req(q)))
             break;
     }
+    blk_unplug(q);
     return n;
 }
 
@@ -106,6 +100,16 @@ void blk_wake(struct blk_queue *q)
     (void)written; /* fails only where the eventfd is signalled already */
 }
 
+void blk_wait_for_wake(struct blk_queue *q)
+{
+    struct pollfd ready = {.fd = q->wake.fd, .events = POLLIN};
+    uint64_t count;
+    while (poll(&ready, 1, -1) < 0 && errno == EINTR)
+        ;
+    ssize_t got = read(q->wake.fd, &count, sizeof(count));
+    (void)got;
+}
+
 /* Go on where the budget ended. 2.1.1: a device that needs a reset serves nothing. */
 static void serve_rest(struct blk_queue *q)
 {
@@ -138,7 +142,7 @@ static void woken(struct qd_fd *fd, uint32_t events)
 static void free_reqs(struct blk_queue *q)
 {
     for (struct blk_req *req = q->held; req; req = req->next)
-        free(req->bounce);
+        blk_req_release(req);
     forget_held(q);
     free(q->reqs);
     q->reqs = q->free = NULL;
@@ -153,19 +157,26 @@ static void release(struct blk_queue *q)
     q->wake.fd = -1;
 }
 
+/* By enum blk_aio; NULL where it was not built in. */
+static const struct blk_engine *const engines[] = {
+    [BLK_AIO_THREADS] = &blk_threads,
+#ifdef BLK_HAVE_URING
+    [BLK_AIO_URING] = &blk_uring,
+#endif
+    [BLK_AIO_NATIVE] = &blk_native,
+    [BLK_AIO_NULL] = &blk_null,
+};
+
 static int blk_start(struct qd_vq *vq)
 {
     struct blk_queue *q = vq->opaque;
     q->vq = vq;
     q->inflight = q->pushed = 0;
     q->more = false;
-    q->engine = &blk_threads;
-#ifdef BLK_HAVE_URING
-    if (q->disk->use_uring)
-        q->engine = &blk_uring;
-#endif
-    if (q->disk->null)
-        q->engine = &blk_null;
+    q->misses = q->skip = 0;
+    q->engine = engines[q->disk->aio];
+    if (!q->engine)
+        return -ENOSYS;
     if (!vq->ring.inflight) /* the driver has reset the queue meanwhile */
         free_reqs(q);
     q->retry = q->n_held > 0;
@@ -174,7 +185,7 @@ static int blk_start(struct qd_vq *vq)
         return -errno;
     q->wake = (struct qd_fd){.fd = fd, .events = EPOLLIN, .ready = woken, .opaque = q};
     if (!q->reqs)
-        q->reqs = calloc(vq->ring.num + 1u, sizeof(*q->reqs));
+        q->reqs = calloc(vq->ring.num, sizeof(*q->reqs));
     int error = q->reqs ? q->engine->start(q) : -ENOMEM;
     if (error) {
         release(q);
@@ -233,9 +244,17 @@ void blk_queue_free(struct blk_queue *q)
     free(q);
 }
 
-#ifndef BLK_HAVE_URING
-int blk_uring_probe(void)
+int blk_probe(int aio)
 {
-    return -ENOSYS;
-}
+    switch (aio) {
+    case BLK_AIO_URING:
+#ifdef BLK_HAVE_URING
+        return blk_uring_probe();
+#else
+        return -ENOSYS;
 #endif
+    case BLK_AIO_NATIVE:
+        return blk_native_probe();
+    }
+    return 0;
+}

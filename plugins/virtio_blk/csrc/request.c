@@ -43,14 +43,22 @@ static uint8_t zeros[ZERO_BYTES] __attribute__((aligned(4096)));
 
 /* --- the end of a request */
 
+void blk_req_release(struct blk_req *req)
+{
+    free(req->bounce);
+    free(req->many);
+    req->bounce = NULL;
+    req->many = NULL;
+}
+
 static void finish(struct blk_req *req, uint8_t status)
 {
     struct blk_queue *q = req->q;
-    free(req->bounce);
-    req->bounce = NULL;
+    if (req->bounce || req->many)
+        blk_req_release(req);
     *req->status = status;
     /* All of the writable part, as QEMU reports it: the status is its last byte. */
-    qd_vring_push(&q->vq->ring, req->elem.head, req->elem.in_len);
+    qd_vring_push(&q->vq->ring, req->head, req->in_len);
     req->next = q->free;
     q->free = req;
     q->inflight--;
@@ -90,21 +98,31 @@ static bool stops(int policy, int error)
     return policy == BLK_STOP || (policy == BLK_STOP_IF_FULL && error == ENOSPC);
 }
 
-/* The host refused. Python hears of it (many at once are one event), tells who listens, and stops the machine. */
-static void fail(struct blk_req *req, int error)
+/* Python hears of what the host refused (many at once are one event), tells who listens, and stops the machine. */
+static void count_error(struct blk_req *req, int error)
 {
     struct blk_queue *q = req->q;
     struct blk_counter *c = &q->disk->counters[req->op];
-    int policy = req->op == BLK_READ ? q->disk->on_read_error : q->disk->on_write_error;
     add(&c->errors, 1);
     store(&c->last_errno, (uint64_t)error);
     q->vq->api->event(q->vq->vdev, 1ull << req->op);
-    if (stops(policy, error)) {
+}
+
+static void finish_failed(struct blk_req *req, uint8_t status)
+{
+    add(&req->q->disk->counters[req->op].requests, 1);
+    finish(req, status);
+}
+
+static void fail(struct blk_req *req, int error)
+{
+    const struct blk_disk *disk = req->q->disk;
+    int policy = req->op == BLK_READ ? disk->on_read_error : disk->on_write_error;
+    count_error(req, error);
+    if (stops(policy, error))
         hold(req);
-        return;
-    }
-    add(&c->requests, 1);
-    finish(req, policy == BLK_IGNORE ? S_OK : S_IOERR);
+    else
+        finish_failed(req, policy == BLK_IGNORE ? S_OK : S_IOERR);
 }
 
 /* --- the steps of a request */
@@ -112,7 +130,7 @@ static void fail(struct blk_req *req, int error)
 static void step_sync(struct blk_req *req)
 {
     req->io = (struct blk_io){.step = BLK_STEP_SYNC};
-    req->q->engine->queue(req->q, req);
+    blk_issue(req);
 }
 
 /* The request's own work is done; with the write cache off it is not over before that is stable. */
@@ -129,39 +147,49 @@ static void complete(struct blk_req *req)
 static void step_allocate(struct blk_req *req, int mode)
 {
     req->io = (struct blk_io){.step = BLK_STEP_ALLOCATE, .flags = mode, .offset = req->offset, .length = req->length};
-    req->q->engine->queue(req->q, req);
+    blk_issue(req);
 }
 
 /* Read or write what is not done yet. */
-static void step_transfer(struct blk_req *req)
+static void prepare_transfer(struct blk_req *req)
 {
     struct blk_io *io = &req->io;
     io->offset = req->offset + req->done;
+    io->length = req->length - req->done;
     io->iov = req->iov;
     io->niov = req->niov;
     if (req->bounce) {
-        uint64_t left = req->length - req->done;
-        req->part = (struct iovec){req->bounce, left < BOUNCE_BYTES ? left : BOUNCE_BYTES};
+        if (io->length > BOUNCE_BYTES)
+            io->length = BOUNCE_BYTES;
+        req->part = (struct iovec){req->bounce, io->length};
         if (req->op == BLK_WRITE)
-            qd_iov_read(req->iov, req->niov, req->done, req->bounce, req->part.iov_len);
+            qd_iov_read(req->iov, req->niov, req->done, req->bounce, io->length);
         io->iov = &req->part;
         io->niov = 1;
     }
-    req->q->engine->queue(req->q, req);
 }
 
-/* Zeros from a buffer, where the file system has no better way. The chain's own
- * iovecs are not needed any more and hold the pointers to it. */
+void blk_step_transfer(struct blk_req *req)
+{
+    prepare_transfer(req);
+    blk_issue(req);
+}
+
+/* Zeros from a buffer, where the file system has no better way. */
 static void step_write_zeros(struct blk_req *req)
 {
+    static const struct iovec parts[ZERO_PARTS] = {[0 ... ZERO_PARTS - 1] = {zeros, ZERO_BYTES}};
     uint64_t left = req->length - req->done;
-    unsigned n = 0;
-    for (; n < ZERO_PARTS && left; n++) {
-        size_t part = left < ZERO_BYTES ? left : ZERO_BYTES;
-        req->elem.iov[n] = (struct iovec){zeros, part};
-        left -= part;
+    struct blk_io *io = &req->io;
+    *io = (struct blk_io){.step = BLK_STEP_WRITE, .iov = parts, .offset = req->offset + req->done};
+    io->niov = left / ZERO_BYTES < ZERO_PARTS ? (unsigned)(left / ZERO_BYTES) : ZERO_PARTS;
+    io->length = (uint64_t)io->niov * ZERO_BYTES;
+    if (!io->niov) {
+        req->part = (struct iovec){zeros, left};
+        io->iov = &req->part;
+        io->niov = 1;
+        io->length = left;
     }
-    req->io = (struct blk_io){.step = BLK_STEP_WRITE, .iov = req->elem.iov, .niov = n, .offset = req->offset + req->done};
     req->q->engine->queue(req->q, req);
 }
 
@@ -224,7 +252,7 @@ static void transfer_done(struct blk_req *req, uint64_t n)
     if (req->op == BLK_READ && n % req->q->disk->mem_align)
         read_past_end(req);
     else
-        step_transfer(req);
+        blk_step_transfer(req);
 }
 
 static bool unsupported(int64_t result)
@@ -277,6 +305,8 @@ static void write_done(struct blk_req *req, int64_t result)
 
 void blk_io_done(struct blk_req *req, int64_t result)
 {
+    if (req->merged)
+        return blk_merged_done(req, result);
     if ((result == -EINTR || result == -EAGAIN) && req->retries < 16) {
         req->retries++;
         req->q->engine->queue(req->q, req);
@@ -324,25 +354,43 @@ static void begin_transfer(struct blk_req *req)
             return fail(req, error);
         req->bounce = bounce;
     }
-    step_transfer(req);
+    prepare_transfer(req);
+    if (req->bounce || req->done)
+        blk_issue(req);
+    else
+        blk_plug(req);
+}
+
+/* Keep LENGTH bytes of IOV from SKIP on, which are the data. False: no memory. */
+static bool keep_data(struct blk_req *req, const struct iovec *iov, unsigned n, size_t skip)
+{
+    for (; n && skip >= iov->iov_len; iov++, n--)
+        skip -= iov->iov_len;
+    req->iov = req->few;
+    if (n > BLK_FEW_IOV) {
+        req->iov = req->many = malloc(n * sizeof(*iov));
+        if (!req->many)
+            return false;
+    }
+    req->niov = qd_iov_slice(iov, n, skip, req->length, req->iov);
+    return true;
 }
 
 static void start_transfer(struct blk_req *req, const struct header *h)
 {
     struct blk_disk *disk = req->q->disk;
-    struct qd_elem *e = &req->elem;
+    const struct qd_elem *e = &req->q->elem;
     bool write = req->op == BLK_WRITE;
-    req->iov = write ? e->iov : e->iov + e->out_num;
-    req->niov = write ? e->out_num : e->in_num;
-    req->length = write ? e->out_len - sizeof(*h) : e->in_len - 1;
+    req->length = write ? e->out_len - sizeof(*h) : e->in_len - 1; /* less the status byte */
     if ((write && disk->readonly) || !range_ok(disk, h->sector, req->length))
         return refuse(req, S_IOERR);
     if (!req->length)
         return succeed(req);
-    if (write)
-        advance(req, sizeof(*h));
-    else if (--req->iov[req->niov - 1].iov_len == 0) /* the status byte */
-        req->niov--;
+    if (!(write ? keep_data(req, e->iov, e->out_num, sizeof(*h)) : keep_data(req, e->iov + e->out_num, e->in_num, 0))) {
+        /* whatever the policy says: without its data it cannot be tried again */
+        count_error(req, ENOMEM);
+        return finish_failed(req, S_IOERR);
+    }
     req->offset = disk->offset + h->sector * BLK_SECTOR;
     req->io.step = write ? BLK_STEP_WRITE : BLK_STEP_READ;
     bool stable = write && load(&disk->write_through);
@@ -369,13 +417,14 @@ void blk_retry(struct blk_req *req)
 static void start_range(struct blk_req *req, bool negotiated, uint32_t max_sectors)
 {
     struct blk_disk *disk = req->q->disk;
+    const struct qd_elem *e = &req->q->elem;
     struct range r;
     if (disk->readonly)
         return refuse(req, S_IOERR);
-    size_t data = req->elem.out_len - sizeof(struct header);
+    size_t data = e->out_len - sizeof(struct header);
     if (!negotiated || data > sizeof(r))
         return refuse(req, S_UNSUPP);
-    if (qd_iov_read(req->elem.iov, req->elem.out_num, sizeof(struct header), &r, sizeof(r)) != sizeof(r))
+    if (qd_iov_read(e->iov, e->out_num, sizeof(struct header), &r, sizeof(r)) != sizeof(r))
         return refuse(req, S_IOERR);
     /* 5.2.6.2: unknown flags, and unmap with DISCARD, are not supported */
     if (r.flags & ~(req->op == BLK_ZEROES ? WRITE_ZEROES_UNMAP : 0))
@@ -398,7 +447,7 @@ static void start_range(struct blk_req *req, bool negotiated, uint32_t max_secto
 
 static void get_id(struct blk_req *req)
 {
-    struct qd_elem *e = &req->elem;
+    const struct qd_elem *e = &req->q->elem;
     size_t room = e->in_len - 1;
     qd_iov_write(e->iov + e->out_num, e->in_num, 0, req->q->disk->serial, room < BLK_ID_BYTES ? room : BLK_ID_BYTES);
     finish(req, S_OK);
@@ -434,11 +483,11 @@ static void start_request(struct blk_req *req, const struct header *h)
     refuse(req, S_UNSUPP);
 }
 
-/* Take a popped chain for a request: header in front, status behind, in any layout (2.7.4.2).
+/* Take the popped chain for a request: header in front, status behind, in any layout (2.7.4.2).
  * False: it has no room for them, and there is no way to tell the driver but NEEDS_RESET. */
 bool blk_accept(struct blk_queue *q, struct blk_req *req)
 {
-    struct qd_elem *e = &req->elem;
+    struct qd_elem *e = &q->elem;
     struct header h;
     if (e->out_len < sizeof(h))
         return qd_vring_break(&q->vq->ring, "request without a complete header"), false;
@@ -448,8 +497,13 @@ bool blk_accept(struct blk_queue *q, struct blk_req *req)
     const struct iovec *last = &e->iov[e->out_num + e->in_num - 1];
     req->q = q;
     req->status = (uint8_t *)last->iov_base + last->iov_len - 1;
+    req->head = e->head;
+    req->in_len = (uint32_t)e->in_len;
     req->retries = 0;
+    req->sync = false;
     req->bounce = NULL;
+    req->many = NULL;
+    req->merged = NULL;
     req->length = req->done = 0;
     q->inflight++;
     start_request(req, &h);

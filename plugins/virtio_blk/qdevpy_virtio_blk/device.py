@@ -17,8 +17,9 @@ from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Notification
 from qdevpy.virtio import defs
 from qdevpy.virtio.device import VirtIODevice
-from qdevpy_virtio_blk import config
+from qdevpy_virtio_blk import config, engines
 from qdevpy_virtio_blk.config import SECTOR, BlockConfig, Geometry
+from qdevpy_virtio_blk.engines import AIO_NULL, ENGINES
 
 if TYPE_CHECKING:
     from qdevpy.backend.drive import Drive
@@ -39,6 +40,7 @@ MAX_SECTORS = 0x7FFFFFFF // SECTOR  #: of one discard or write-zeroes, as QEMU's
 
 #: what csrc/blk.h counts, in the order of ``enum blk_op``
 OPERATIONS = ("read", "write", "flush", "discard", "write-zeroes")
+COUNTERS = ("requests", "bytes", "errors", "last_errno", "merged")
 
 
 class VirtIOBlock(VirtIODevice):
@@ -96,7 +98,7 @@ class VirtIOBlock(VirtIODevice):
         "merging",
         0,
         True,
-        help="adjacent requests may be merged; the host's block layer does it, nobody else",
+        help="adjacent requests that come together go to the host as one",
     )
     num_queues: int = prop.uint16(AUTO_QUEUES, minimum=1, help="request queues; 65535: one a vCPU")
     queue_size: int = prop.uint16(256, minimum=4, maximum=1024, help="entries of each queue, a power of two")
@@ -122,7 +124,7 @@ class VirtIOBlock(VirtIODevice):
     def do_realize(self) -> None:
         """Check the properties, take the drive, and give every queue to the C handler.
 
-        :raises RealizeError: a property, or the host has no io_uring
+        :raises RealizeError: a property, or the host does not have the drive's engine
         :raises BackendError: the drive is in use
         """
         import qdevpy_virtio_blk._native as native
@@ -130,8 +132,8 @@ class VirtIOBlock(VirtIODevice):
         drive = self._checked_drive()
         self._check_sizes(drive)
         self._native = native
-        if drive.aio == "io_uring" and not drive.is_null:
-            self._check_uring(drive)
+        if not drive.is_null:
+            self._check_engine(drive)
         drive.take(self.label, share_rw=self.share_rw)
         self.cleanup.callback(drive.release)
         drive.resized = self.resize
@@ -180,13 +182,14 @@ class VirtIOBlock(VirtIODevice):
             "struct blk_disk *",
             {
                 "fd": drive.fd,
-                "use_uring": drive.aio == "io_uring",
+                "aio": AIO_NULL if drive.is_null else ENGINES.index(drive.aio),
                 "readonly": drive.readonly,
                 "unmap": drive.discard == "unmap",
                 "on_read_error": POLICIES.index(self._policy(reads=True)),
                 "on_write_error": POLICIES.index(self._policy(reads=False)),
-                "null": drive.is_null,
                 "read_zeroes": drive.read_zeroes,
+                "merging": self.request_merging,
+                "in_memory": not drive.is_null and self._native.lib.blk_in_memory(drive.fd),
                 "offset": drive.offset,
                 "block_size": self.logical_block_size,
                 "mem_align": drive.request_alignment,
@@ -196,7 +199,7 @@ class VirtIOBlock(VirtIODevice):
                 "sectors": self._capacity(drive),
                 "write_through": self.write_cache == "off",
                 # with O_DIRECT there is no page cache that could have the data at hand
-                "no_nowait": drive.cache_direct,
+                "no_nowait": drive.cache_direct or drive.is_null,
             },
         )
 
@@ -241,14 +244,10 @@ class VirtIOBlock(VirtIODevice):
                 device=self.label,
             )
 
-    def _check_uring(self, drive: Drive) -> None:
-        error = -self._native.lib.blk_uring_probe()
-        if error == 0:
-            return
-        why = f"the kernel refuses io_uring ({os.strerror(error)})"
-        if error == errno.ENOSYS:
-            why = "neither this build of qdevpy (liburing-dev was missing) nor perhaps the kernel has io_uring"
-        raise RealizeError(f"drive '{drive.name}': aio: io_uring: {why}; use aio: threads", device=self.label)
+    def _check_engine(self, drive: Drive) -> None:
+        problem = engines.problem(drive.aio, -self._native.lib.blk_probe(ENGINES.index(drive.aio)))
+        if problem is not None:
+            raise RealizeError(f"drive '{drive.name}': aio: {drive.aio}: {problem}; use aio: threads", device=self.label)
 
     # -- what the driver sees
 
@@ -337,11 +336,11 @@ class VirtIOBlock(VirtIODevice):
         self.bindings.notify_config()
 
     def statistics(self) -> dict[str, dict[str, int]]:
-        """Per operation: finished requests, bytes, errors of the host, and the last error's number."""
+        """Per operation: finished requests, bytes, errors of the host, the last error's number, and merged requests."""
         if self._disk is None:
             return {}
         return {
-            name: {"requests": c.requests, "bytes": c.bytes, "errors": c.errors, "last_errno": c.last_errno}
+            name: {counted: getattr(c, counted) for counted in COUNTERS}
             for name, c in zip(OPERATIONS, self._disk.counters, strict=True)
         }
 

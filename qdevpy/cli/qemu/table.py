@@ -84,7 +84,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "Disks": (
         Option(
             "drive",
-            "file=FILE[,format=raw][,if=none|virtio|pflash][,id=ID][,readonly=on][,media=disk|cdrom][,cache=MODE][,aio=threads|io_uring]"
+            "file=FILE[,format=raw][,if=none|virtio|pflash][,id=ID][,readonly=on][,media=disk|cdrom][,cache=MODE][,aio=threads|native|io_uring]"
             "[,discard=unmap|ignore][,werror=][,rerror=]",
             "an image; with if=virtio its disk, too; with if=pflash the board's flash",
             blocks.drive,

@@ -180,6 +180,7 @@ def statistics(machine: Machine, drive: Drive) -> BlockDeviceStats:
         values[f"failed_{short}_operations"] = counter["errors"]
         if short != "flush":
             values[f"{short}_bytes"] = counter["bytes"]
+            values[f"{short}_merged"] = counter["merged"]
     return BlockDeviceStats(**values)
 
 

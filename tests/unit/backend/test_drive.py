@@ -175,9 +175,16 @@ def test_format_unknown_says_what_is_accepted(make: MakeDrive) -> None:
         make(format="rew")
 
 
-def test_aio_native_says_what_is_accepted(make: MakeDrive) -> None:
-    with pytest.raises(PropertyError, match="Linux AIO is not implemented; expected one of threads, io_uring"):
-        make(aio="native")
+@pytest.mark.parametrize("given", [{"aio": "native"}, {"aio": "native", "cache.direct": "off"}])
+def test_aio_native_without_direct_says_what_to_set(make: MakeDrive, given: dict[str, str]) -> None:
+    why = r"aio=native was specified, but it requires cache.direct=on, which was not specified; set cache: \{direct: on\}"
+    with pytest.raises(BackendError, match=why):
+        make(**given).open()
+
+
+def test_aio_unknown_says_what_is_accepted(make: MakeDrive) -> None:
+    with pytest.raises(PropertyError, match="'linux': expected one of threads, native, io_uring"):
+        make(aio="linux")
 
 
 def test_image_of_another_format_is_refused_where_no_format_is_given(make: MakeDrive, image: Path) -> None:

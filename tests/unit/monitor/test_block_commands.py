@@ -50,10 +50,12 @@ def test_query_blockstats_counts_of_a_device(qmp: MakeQmp, image: Path) -> None:
     disk._disk.counters[0].requests = 3
     disk._disk.counters[0].bytes = 1024
     disk._disk.counters[0].errors = 1
+    disk._disk.counters[0].merged = 5
 
     stats = {entry["device"]: entry["stats"] for entry in call("query-blockstats")}
 
     assert (stats["d0"]["rd_operations"], stats["d0"]["failed_rd_operations"], stats["d0"]["rd_bytes"]) == (2, 1, 1024)
+    assert (stats["d0"]["rd_merged"], stats["d0"]["wr_merged"]) == (5, 0)
     assert stats["d1"]["rd_operations"] == 0
 
 
