@@ -2,7 +2,7 @@
  *
  * What a request costs in the ring code alone, for test_ring_cost.py, which counts the instructions of serve():
  *
- *   ring_cost split|packed direct|indirect BATCH
+ *   ring_cost split|packed|in-order|packed-in-order direct|indirect BATCH
  *
  * Requests as a disk's: a header, a page to read into, a status byte. The device takes BATCH of them, gives all back,
  * and shows them at once. Guest memory has two regions, and the rings are in the second one.
@@ -116,15 +116,16 @@ int main(int argc, char **argv)
 {
     if (argc != 4)
         return 2;
-    bool packed = !strcmp(argv[1], "packed"), indirect = !strcmp(argv[2], "indirect");
+    bool packed = strstr(argv[1], "packed"), in_order = strstr(argv[1], "in-order"), indirect = !strcmp(argv[2], "indirect");
     unsigned batch = atoi(argv[3]), interrupts = 0;
     ram = calloc(1, 1 << 20);
     mem.ram[0] = (struct qd_ram){0, 1 << 20, calloc(1, 1 << 20)};
     mem.ram[1] = (struct qd_ram){RAM, 1 << 20, ram};
     qd_vring_forget(&ring, &mem);
-    ring.flight = packed ? calloc(1, sizeof(*ring.flight)) : NULL;
-    uint64_t features = 1ull << QD_F_VERSION_1 | 1ull << QD_F_RING_EVENT_IDX | 1ull << QD_F_RING_INDIRECT_DESC;
-    if (qd_vring_setup(&ring, &mem, NUM, RING, DRIVER, DEVICE, features | (uint64_t)packed << QD_F_RING_PACKED))
+    uint64_t features = 1ull << QD_F_VERSION_1 | 1ull << QD_F_RING_EVENT_IDX | 1ull << QD_F_RING_INDIRECT_DESC |
+                        (uint64_t)packed << QD_F_RING_PACKED | (uint64_t)in_order << QD_F_IN_ORDER;
+    ring.flight = qd_vring_needs_flight(features) ? calloc(1, sizeof(*ring.flight)) : NULL;
+    if (qd_vring_setup(&ring, &mem, NUM, RING, DRIVER, DEVICE, features))
         return 1;
     for (unsigned done = 0; done < REQUESTS; done += batch) {
         for (unsigned i = 0; i < batch; i++)

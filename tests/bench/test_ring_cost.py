@@ -27,6 +27,8 @@ BUDGETS = {
     ("packed", "direct", 32): 250,
     ("packed", "indirect", 1): 409,
     ("packed", "indirect", 32): 252,
+    ("in-order", "direct", 32): 254,
+    ("packed-in-order", "direct", 32): 280,
 }
 
 
