@@ -13,14 +13,14 @@
 While ORPHANED the queues stay handed over: kicks wait in their eventfds, and so does what the driver has put into the rings.
 
 What is in flight when a back end goes is not lost. With shared memory for requests in flight (INFLIGHT_SHMFD) the back end notes
-there what it has begun, and its successor begins with that. Without it the successor starts where the used ring ends: whatever is
-between the used and the available index is served again, which is right where requests complete in order.
+there what it has begun, and its successor begins with that. Without it a device that can wait for a successor has a relay
+(``relay.py``), which knows. With neither the successor starts where the used ring ends: whatever is between the used and the
+available index is served again, which is all there is where requests complete in order, as a network card's do.
 """
 
 from __future__ import annotations
 
 import enum
-import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,29 +28,14 @@ from typing import TYPE_CHECKING
 
 from qdevpy.errors import GuestAddressError, VhostError
 from qdevpy.vhost.backend import Inflight, VhostBackend, Vring
-from qdevpy.vhost.messages import Region, RingAddresses
+from qdevpy.vhost.handover import Direct
+from qdevpy.vhost.messages import Region
+from qdevpy.vhost.relay import Relayed
 from qdevpy.virtio import defs
 
 if TYPE_CHECKING:
     from qdevpy.virtio.device import VirtIODevice
-    from qdevpy.virtio.queue import VirtQueue
-
-log = logging.getLogger(__name__)
-
-#: features of rings, which whoever serves them must have (virtio 1.2, 6)
-RING_FEATURES = sum(
-    1 << feature
-    for feature in (
-        defs.F_NOTIFY_ON_EMPTY,
-        defs.F_RING_INDIRECT_DESC,
-        defs.F_RING_EVENT_IDX,
-        defs.F_VERSION_1,
-        defs.F_ACCESS_PLATFORM,
-        defs.F_RING_PACKED,
-        defs.F_IN_ORDER,
-        defs.F_NOTIFICATION_DATA,
-    )
-)
+    from qdevpy.virtio.queue import NativeHandler, VirtQueue
 
 
 class State(enum.Enum):
@@ -70,7 +55,9 @@ class Frontend:
     :param features: those of the device's features that the back end must have; the rest is the device's own business
     :param failed: called with an error of the back end, which is not used any more: hang up
     :param enabled: whether the driver uses the queue of an index now; the others are started and paused
+    :param relayed: a back end may be followed by another, and keeps no note of what it has begun
     :ivar backend: who is there
+    :ivar handover: how the queues come to it
     """
 
     def __init__(
@@ -80,28 +67,40 @@ class Frontend:
         features: int,
         failed: Callable[[VhostError], None],
         enabled: Callable[[int], bool] = lambda index: True,
+        *,
+        relayed: bool = False,
     ) -> None:
         self.device = device
         self.state = State.AWAY
         self.backend: VhostBackend | None = None
+        self.handover: Direct | Relayed = (
+            Relayed(device, count, self.queue_broken) if relayed else Direct(device, self._call_changed)
+        )
         self._count = count
-        self._features = features | RING_FEATURES
+        self._features = features | self.handover.features
         self._failed = failed
         self._enabled = enabled
         self._last_features = 0  # of the back end that was there last
-        self._kicks: dict[int, int] = {}  # eventfds of queues that are handed over
-        self._calls: list[int] = []  # of all queues of the device, meanwhile
         self._errs: dict[int, int] = {}  # eventfds for broken rings, made when first needed
-        self._started: set[int] = set()  # vrings that the back end has
+        self._started: set[int] = set()  # vrings that the back end serves
+        self._known: set[int] = set()  # those that it has served, ever
         self._inflight: Inflight | None = None
+
+    def handler(self, index: int) -> NativeHandler | None:
+        """For the device's queue INDEX, which it passes to :meth:`bind` then."""
+        return self.handover.handler(index) if isinstance(self.handover, Relayed) else None
+
+    def bind(self, queue: VirtQueue) -> None:
+        """The queue is made."""
+        if isinstance(self.handover, Relayed):
+            self.handover.bind(queue)
 
     # -- features
 
     def offered(self, wanted: int) -> int:
         """Of the features that the device WANTED to offer, those that it can with this back end."""
         backend = self.backend.features if self.backend is not None else self._last_features
-        # a single queue that is reset would be a vring that is stopped; no back end asks for it yet
-        return wanted & (~self._features | backend) & ~(1 << defs.F_RING_RESET)
+        return wanted & (~self._features | backend) & ~self.handover.withheld
 
     # -- the back end
 
@@ -123,18 +122,19 @@ class Frontend:
         except VhostError:
             self.went()
             raise
-        for index in self._kicks:  # its predecessor may have died between the last entry and its signal
-            self._signal(index)
+        for index in self.handover.kicks:  # its predecessor may have died between the last entry and its signal
+            self.handover.signal(index)
 
     def went(self) -> None:
         """The back end is gone; the driver's requests wait for the next."""
         self.backend = None
         self._started.clear()
-        self.state = State.ORPHANED if self._kicks else State.AWAY
+        self._known.clear()
+        self.state = State.ORPHANED if self.handover.kicks else State.AWAY
         for queue in self.device.queues[: self._count]:
-            if queue.enabled and queue.size:
-                used = self._used_index(queue)
-                queue.positions = (used, used)
+            why = self.handover.lost(queue) if queue.enabled and queue.size else None
+            if why is not None and self._inflight is None:
+                self.device.mark_broken(why)
 
     def _lost(self, error: VhostError) -> None:
         """It failed us."""
@@ -148,10 +148,12 @@ class Frontend:
         if self.device.broken is not None:
             return
         for queue in self.device.queues[: self._count]:
-            if queue.enabled and queue.size and queue.index not in self._kicks:
-                self._take(queue)
-        if self.device.broken is not None:
-            return
+            if queue.enabled and queue.size and queue.index not in self.handover.kicks:
+                try:
+                    self.handover.take(queue)
+                except GuestAddressError as error:
+                    self.device.mark_broken(f"{queue.label}: {error}")
+                    return
         if self.backend is None:
             self.state = State.ORPHANED
             return
@@ -163,7 +165,7 @@ class Frontend:
     def queues_left(self) -> None:
         """The back end stops, and the queues are the device's again."""
         self._stop()
-        self._give_back()
+        self.handover.give_back()
         if self.state is State.ORPHANED:
             self.state = State.AWAY
 
@@ -173,6 +175,8 @@ class Frontend:
         if self._inflight is not None:
             self._inflight.close()
             self._inflight = None
+        for queue in self.device.queues[: self._count]:
+            self.handover.forget(queue)
         if self.backend is not None:
             self._ask(lambda backend: backend.set_status(0))
 
@@ -189,6 +193,8 @@ class Frontend:
             self.device.machine.loop.remove_reader(fd)
             os.close(fd)
         self._errs.clear()
+        if isinstance(self.handover, Relayed):
+            self.handover.close()
 
     def _ask(self, what: Callable[[VhostBackend], None]) -> None:
         """A request to the back end that may fail."""
@@ -199,49 +205,10 @@ class Frontend:
         except VhostError as error:
             self._lost(error)
 
-    # -- handing over
-
-    def _take(self, queue: VirtQueue) -> None:
-        """The rings are checked here, before anybody else looks at them."""
-        try:
-            self._addresses(queue)
-        except GuestAddressError as error:
-            self.device.mark_broken(f"{queue.label}: {error}")
-            return
-        if not self._calls:
-            self._calls = self.device.bindings.set_guest_notifiers(True, self._call_changed)
-        kick = self.device.bindings.set_host_notifier(queue.index, True)
-        assert kick is not None
-        self._kicks[queue.index] = kick
-
-    def _give_back(self) -> None:
-        for index in self._kicks:
-            self.device.bindings.set_host_notifier(index, False)
-        self._kicks.clear()
-        if self._calls:
-            self._calls = self.device.bindings.set_guest_notifiers(False)
-
-    def _addresses(self, queue: VirtQueue) -> RingAddresses:
-        """Of a split ring, in this process (2.7).
-
-        :raises GuestAddressError: it is not wholly in guest memory, or not aligned
-        """
-        at, n = self.device.machine.memory.address_of, queue.size
-        for address, length, alignment in ((queue.desc, 16 * n, 16), (queue.avail, 6 + 2 * n, 2), (queue.used, 6 + 8 * n, 4)):
-            if address % alignment:
-                raise GuestAddressError(address, length)
-        return RingAddresses(at(queue.desc, 16 * n), at(queue.avail, 6 + 2 * n), at(queue.used, 6 + 8 * n))
-
     def _call_changed(self, index: int, fd: int) -> None:
         """The driver gave a queue another vector."""
-        self._calls[index] = fd
         if index in self._started:
             self._ask(lambda backend: backend.set_call(index, fd))
-
-    def _signal(self, index: int) -> None:
-        """An interrupt, as the back end would send it."""
-        with suppress(BlockingIOError):
-            os.eventfd_write(self._calls[index], 1)
 
     # -- starting
 
@@ -255,25 +222,27 @@ class Frontend:
         is_first = not self._started
         if is_first:
             backend.set_features(device.features & self._features)
-            backend.set_memory([Region(ram.gpa, ram.size, ram.hva, ram.fd) for ram in device.machine.memory.regions])
+            memory = [Region(ram.gpa, ram.size, ram.hva, ram.fd) for ram in device.machine.memory.regions]
+            backend.set_memory([*memory, *self.handover.regions()])
             if self._inflight is None:
                 self._inflight = backend.make_inflight(self._count, max(queue.size for queue in device.queues[: self._count]))
             if self._inflight is not None:
                 backend.use_inflight(self._inflight)
-        fresh = [index for index in self._kicks if index not in self._started]
+        fresh = [index for index in self.handover.kicks if index not in self._started]
         for index in fresh:
             self._start_vring(backend, index)
         if is_first:
             backend.set_status(device.status | defs.STATUS_DRIVER_OK)
         self.state = State.SERVING
         for index in fresh:  # what was offered before it came
-            os.eventfd_write(self._kicks[index], 1)
+            self.handover.kick(index)
 
     def _start_vring(self, backend: VhostBackend, index: int) -> None:
         queue = self.device.queues[index]
-        base, _ = queue.positions
-        vring = Vring(queue.size, base, self._addresses(queue), self._kicks[index], self._calls[index], self._err(index))
-        backend.start_vring(index, vring)
+        ring, base = self.handover.begin(queue, successor=index not in self._known)
+        self._known.add(index)
+        kick, call = self.handover.kicks[index], self.handover.call(index)
+        backend.start_vring(index, Vring(queue.size, base, ring, kick, call, self._err(index)))
         self._started.add(index)
         backend.enable(index, self._enabled(index))
 
@@ -287,9 +256,13 @@ class Frontend:
         """The back end cannot make sense of what the driver put there."""
         with suppress(BlockingIOError):
             os.eventfd_read(fd)
-            if index in self._started:
-                self._stop()
-                self.device.mark_broken(f"{self.device.queues[index].label}: the back end finds it broken")
+            self.queue_broken(index)
+
+    def queue_broken(self, index: int) -> None:
+        """The back end finds a queue broken, or has broken it itself."""
+        if index in self._started:
+            self._stop()
+            self.device.mark_broken(f"{self.device.queues[index].label}: its back end finds it broken, or has broken it")
 
     # -- stopping
 
@@ -305,18 +278,6 @@ class Frontend:
                 self._lost(error)
                 break
             self._started.discard(index)
-            self._set_positions(queue, base)
+            self.handover.stopped(queue, base)
         if self.state is State.SERVING:
             self.state = State.READY
-
-    def _set_positions(self, queue: VirtQueue, base: int) -> None:
-        """BASE is what the back end says; between the used index and it is at most a ring of requests."""
-        used = self._used_index(queue)
-        if base > 0xFFFF or (base - used & 0xFFFF) > queue.size:
-            what = "the back end says it stopped at entry"
-            log.warning("%s: %s: %s %d, with %d used", self.device.label, queue.label, what, base, used)
-            base = used
-        queue.positions = (base, used)
-
-    def _used_index(self, queue: VirtQueue) -> int:
-        return int.from_bytes(self.device.machine.memory.read(queue.used + 2, 2), "little")

@@ -70,7 +70,8 @@ class VhostUserBlock(VirtIODevice):
         :raises BackendError: the chardev is in use or no UNIX socket, or nobody comes
         """
         from qdevpy.vhost.frontend import Frontend
-        from qdevpy.vhost.link import UserLink
+        from qdevpy.vhost.link import UserLink, unix_socket_of
+        from qdevpy.vhost.messages import Protocol
 
         if self.chardev is None or isinstance(self.chardev, str):
             raise RealizeError("chardev is not set; write chardev: and the name of an entry of chardevs:", device=self.label)
@@ -87,10 +88,13 @@ class VhostUserBlock(VirtIODevice):
         backend = self._link.backend
         assert backend is not None
         self._check_backend(backend)
-        self.frontend = Frontend(self, self.num_queues, TYPE_FEATURES, self._link.hang_up)
+        # it may be followed by another, which has to know what was begun, and it takes no note of that itself
+        relayed = unix_socket_of(self.chardev).comes_again and not backend.protocol & Protocol.INFLIGHT_SHMFD
+        self.frontend = Frontend(self, self.num_queues, TYPE_FEATURES, self._link.hang_up, relayed=relayed)
         self.cleanup.callback(self.frontend.close)
-        for _ in range(self.num_queues):
-            self.add_queue(self.queue_size, name=f"request.{len(self.queues)}")
+        for index in range(self.num_queues):
+            native = self.frontend.handler(index)
+            self.frontend.bind(self.add_queue(self.queue_size, native=native, name=f"request.{index}"))
         self.frontend.came(backend)
         self._writeback = self.config_wce
 

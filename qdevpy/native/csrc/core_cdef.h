@@ -67,6 +67,19 @@ struct qd_vq;
 struct qd_vdev;
 struct qd_queue_ops { void (*kick)(struct qd_vq *vq); ...; };
 extern const struct qd_queue_ops *const qd_null_ops;
+
+/* --- relay.h --- */
+#define QD_RELAY_USED ...
+#define QD_RELAY_BYTES ...
+struct qd_relay { int kick_fd; struct qd_fd call; bool wrong; ...; };
+struct qd_relay *qd_relay_new(uint8_t *shadow, int err_fd);
+void qd_relay_free(struct qd_relay *r);
+const struct qd_queue_ops *qd_relay_ops(void);
+void qd_relay_bind(struct qd_relay *r, struct qd_vq *vq);
+uint16_t qd_relay_connect(struct qd_relay *r, uint16_t num, bool fresh);
+void qd_relay_disconnect(struct qd_relay *r);
+void qd_relay_forget(struct qd_relay *r);
+unsigned qd_relay_inflight(struct qd_relay *r);
 struct qd_vq {
     struct qd_vring ring;
     struct qd_loop *loop;
