@@ -86,33 +86,40 @@ class Console:
                 return
 
 
-def definition(wanted: dict[str, Any], work: str, more: str = "") -> str:
+def definition(wanted: dict[str, Any], work: str, more: str = "", chardev: str = "", device: str = "") -> str:
     """A machine with QMP and a console, which is behind a PCI bridge, so that the guest has to find that at boot.
 
-    :param more: of the definition
+    :param more: of the definition; ``chardev`` and ``device``: an entry of those sections
     """
     return (
         f"machine: pc\nmemory: 256M\n{more}"
         f"boot: {{kernel: {wanted['kernel']}, initrd: {wanted['initrd']}, cmdline: console=hvc0}}\n"
         "chardevs:\n  term: {type: stdio}\n"
         f"  qmp: {{type: socket, path: {work}/qmp, server: on, wait: off}}\n"
+        f"{f'  {chardev}' if chardev else ''}\n"
         "monitors: [{chardev: qmp}]\n"
         "devices:\n  - pci-bridge: {id: br0, chassis_nr: 1, addr: 5}\n  - virtio-serial-pci: {id: vser0, bus: br0}\n"
         "  - virtconsole: {bus: vser0.0, chardev: term}\n"
+        f"{f'  - {device}' if device else ''}\n"
     )
 
 
 def converse(
-    folder: Path, wanted: dict[str, Any], conversation: Callable[[Client, Console, str], dict[str, Any]], more: str = ""
+    folder: Path,
+    wanted: dict[str, Any],
+    conversation: Callable[[Client, Console, str], dict[str, Any]],
+    more: str = "",
+    **entries: str,
 ) -> None:
     """Run the machine and the conversation with it; ``result.json`` says how both ended, ``console`` what was printed.
 
+    :param entries: as of :func:`definition`
     :param conversation: given a client, the console and a folder; returns what goes into the result
     """
     result: dict[str, Any] = {"failure": None, "status": None}
     with tempfile.TemporaryDirectory() as work:
         file = Path(work) / "machine.yaml"
-        file.write_text(definition(wanted, work, more))
+        file.write_text(definition(wanted, work, more, **entries))
         words = [sys.executable, "-m", "qdevpy", "boot", str(file), "--no-reboot"]
         machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
