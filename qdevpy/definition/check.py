@@ -70,6 +70,8 @@ def _check_references(
     for entry, kind in devices:
         for name, value in entry.options.items():
             declared = kind.properties.get(name)
+            for target, identity in declared.kind.objects_in(value.given) if declared is not None else ():
+                _check_link(definition, target, f"{_label(entry)}: {name}", value._replace(given=identity), problems)
             if declared is None or not isinstance(declared.kind, BackendRef):
                 continue
             if isinstance(declared.kind, Link):

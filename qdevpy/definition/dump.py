@@ -7,6 +7,7 @@ Reading the text gives the same definition, but for positions.
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -144,7 +145,11 @@ class _Writer:
         if not options:
             return type_name
         declared = device_properties(self.registry, type_name)
-        return CommentedMap({type_name: self.options(options, partial(_is_path, declared))})
+        found = self.options(options, partial(_is_path, declared))
+        for name in found:
+            if name in declared and declared[name].kind.is_list:
+                found[name] = json.loads(found[name])
+        return CommentedMap({type_name: found})
 
     def options(self, options: Mapping[str, Value], is_path: Callable[[str, str], bool]) -> CommentedMap:
         """Options on one line."""

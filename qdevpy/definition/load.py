@@ -326,7 +326,8 @@ class Reader:
     def device(self, key: Text, node: Map) -> DeviceDefinition:
         """One device; its properties are checked where the type is known."""
         kind = self.device_type(key)
-        options = read_options(node, key.text, self.problems)
+        lists = [name for name, declared in kind.properties.items() if declared.kind.is_list] if kind is not None else []
+        options = read_options(node, key.text, self.problems, lists)
         found = {option.name: option.value for option in options if option.name in ("id", "bus")}
         label = key.text
         if "id" in found:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from qdevpy.definition import problems as q
 from qdevpy.definition.model import Position, Value
-from qdevpy.definition.nodes import Map, Text, describe
+from qdevpy.definition.nodes import List, Map, Node, Text, describe
 from qdevpy.definition.problems import Problems
 from qdevpy.definition.source import resolve_path
 from qdevpy.errors import did_you_mean
@@ -46,10 +46,13 @@ class Target(NamedTuple):
     ioeventfd: Notification | None = None
 
 
-def read_options(options: Map, what: str, problems: Problems) -> list[Option]:
-    """The options of a map, flat; what is neither text nor a map, or stands there twice, is a problem and left out."""
+def read_options(options: Map, what: str, problems: Problems, lists: Collection[str] = ()) -> list[Option]:
+    """The options of a map, flat; what is neither text nor a map, or stands there twice, is a problem and left out.
+
+    :param lists: names of options that may be lists; their value is JSON
+    """
     found: dict[str, Option] = {}
-    for option in _flatten(options, what, problems, ""):
+    for option in _flatten(options, what, problems, "", lists):
         before = found.setdefault(option.name, option)
         if before is not option:
             message = f"{what}: '{option.name}' again; it stands in line {before.key.line} already"
@@ -57,15 +60,30 @@ def read_options(options: Map, what: str, problems: Problems) -> list[Option]:
     return list(found.values())
 
 
-def _flatten(options: Map, what: str, problems: Problems, prefix: str) -> Iterator[Option]:
+def _flatten(options: Map, what: str, problems: Problems, prefix: str, lists: Collection[str]) -> Iterator[Option]:
     for name, (key, node) in options.entries.items():
         match node:
             case Map():
-                yield from _flatten(node, what, problems, f"{prefix}{name}.")
+                yield from _flatten(node, what, problems, f"{prefix}{name}.", lists)
+            case List() if f"{prefix}{name}" in lists:
+                import json
+
+                yield Option(f"{prefix}{name}", key.position, Value(json.dumps(_plain(node)), node.position))
             case Text(is_null=False):
                 yield Option(f"{prefix}{name}", key.position, Value(node.text, node.position))
             case _:
                 problems.add(q.WRONG_TYPE, f"{what}: '{prefix}{name}': expected a value, found {describe(node)}", node.position)
+
+
+def _plain(node: Node) -> Any:
+    """A node as JSON has it; digits are a number."""
+    match node:
+        case Map():
+            return {name: _plain(value) for name, (_, value) in node.entries.items()}
+        case List():
+            return [_plain(item) for item in node.items]
+        case _:
+            return int(node.text) if node.text.isascii() and node.text.isdigit() else node.text
 
 
 def check_option(option: Option, target: Target, problems: Problems) -> Value | None:

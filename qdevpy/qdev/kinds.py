@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _TRUE = {"on", "yes", "true", "y"}
@@ -28,6 +28,7 @@ class Kind(ABC):
     reference: str | None = None  #: for references: ``drive``, ``netdev``, ``chardev`` or the link's target
     description: str | None = None  #: what QEMU says of the kind in ``-device X,help``
     json_type: str = "string"  #: what QMP takes: ``string``, ``integer`` or ``boolean``
+    is_list: bool = False  #: what users write is a list; as text it is JSON
     legacy: Callable[[Any], str] | None = None  #: the value as text, where QMP has both forms
 
     @abstractmethod
@@ -37,6 +38,10 @@ class Kind(ABC):
     def format(self, value: Any) -> str:
         """The value as the user would write it."""
         return str(value)
+
+    def objects_in(self, given: Any) -> Iterable[tuple[str, str]]:
+        """Type and id of the objects that a value, which :meth:`parse` takes, speaks of beside what :attr:`reference` says."""
+        return ()
 
     def is_unset(self, value: Any) -> bool:
         """Whether the value stands for none."""

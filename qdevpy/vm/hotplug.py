@@ -134,11 +134,15 @@ def _take_back(device: Device) -> None:
 
 
 def _text(name: str, value: Any) -> str:
-    """A JSON scalar as the user would write it."""
+    """A JSON scalar as the user would write it; a list stays JSON."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, str | int | float):
         return str(value)
+    if isinstance(value, list):
+        import json
+
+        return json.dumps(value)
     raise HotplugError(f"Invalid parameter type for '{name}', expected: string")
 
 

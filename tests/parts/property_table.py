@@ -129,6 +129,7 @@ CHOICES = {"disable-legacy", "disable-modern"}
 #: properties that QEMU does not have
 OURS = {
     "iothread": ("virtio-net",),
+    "iothread-vq-mapping": ("virtio-blk", "virtio-net"),
     "console-size": ("virtio-serial",),
     "x-bus-master-workaround": ("virtio-", "vhost-"),
     "in_order": ("virtio-", "vhost-"),

@@ -10,6 +10,7 @@ from qdevpy.definition.model import MachineDefinition, Value
 from qdevpy.plugin.registry import Registry
 from qdevpy.qdev import kinds
 from qdevpy.qdev.property import Property, properties_of
+from qdevpy.virtio.vq_mapping import IOThreadVqMapping
 
 #: back ends that devices of every sort need
 PREAMBLE = """\
@@ -94,5 +95,7 @@ def other_value(declared: Property) -> str | None:
             return "1e.0"
         case kinds.Str():
             return "a,b=c d"
+        case IOThreadVqMapping():
+            return '[{"iothread": "io", "vqs": [1, 0]}]'
         case _:
             return None

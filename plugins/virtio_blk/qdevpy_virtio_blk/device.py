@@ -17,6 +17,7 @@ from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Notification
 from qdevpy.virtio import defs
 from qdevpy.virtio.device import VirtIODevice
+from qdevpy.virtio.vq_mapping import Assignment, iothread_vq_mapping, threads_of_queues
 from qdevpy_virtio_blk import config, engines
 from qdevpy_virtio_blk.config import SECTOR, BlockConfig, Geometry
 from qdevpy_virtio_blk.engines import AIO_NULL, ENGINES
@@ -112,6 +113,9 @@ class VirtIOBlock(VirtIODevice):
         True, name="x-enable-wce-if-config-wce", help="offer FLUSH where the driver may switch the write cache, though it is off"
     )
     iothread: IOThread | None = prop.link("iothread", help="the thread that serves the queues")
+    iothread_vq_mapping: tuple[Assignment, ...] | None = iothread_vq_mapping(
+        help="the threads that serve the queues, in turns or by number; not together with iothread"
+    )
     bootindex: int = prop.int32(-1, minimum=-1, dynamic=True, runtime=True, help="place in the firmware's boot order; -1: none")
 
     _native: Any = attrs.field(default=None, init=False)
@@ -142,8 +146,8 @@ class VirtIOBlock(VirtIODevice):
             self.cyls, self.heads, self.secs = Geometry.guess(self._disk.sectors)
         if self.num_queues == AUTO_QUEUES:
             self.num_queues = getattr(self.machine, "cpus", 1) or 1
-        for _ in range(self.num_queues):
-            self._add_request_queue()
+        for thread in threads_of_queues(self, self.num_queues):
+            self._add_request_queue(thread)
 
     def do_unrealize(self) -> None:
         """Stop the queues before what they use goes, and say once more what failed in all."""
@@ -160,7 +164,7 @@ class VirtIOBlock(VirtIODevice):
         if self._disk is not None:
             self._set_writeback(self.write_cache != "off")
 
-    def _add_request_queue(self) -> None:
+    def _add_request_queue(self, thread: IOThread | None) -> None:
         from qdevpy.virtio.queue import NativeHandler
 
         ffi, lib = self._native.ffi, self._native.lib
@@ -170,7 +174,7 @@ class VirtIOBlock(VirtIODevice):
         self.cleanup.callback(lib.blk_queue_free, queue)
         self._native_queues.append(queue)
         self.cleanup.callback(self._native_queues.remove, queue)
-        handler = NativeHandler(ops=self._address(lib.blk_queue_ops()), opaque=self._address(queue), iothread=self.iothread)
+        handler = NativeHandler(ops=self._address(lib.blk_queue_ops()), opaque=self._address(queue), iothread=thread)
         self.add_queue(self.queue_size, native=handler, name=f"request.{len(self.queues)}")
 
     def _address(self, pointer: Any) -> int:

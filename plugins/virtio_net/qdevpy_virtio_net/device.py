@@ -20,6 +20,7 @@ from qdevpy.qdev import property as prop
 from qdevpy.qdev.device import Device, Notification
 from qdevpy.virtio import defs
 from qdevpy.virtio.device import VirtIODevice
+from qdevpy.virtio.vq_mapping import Assignment, iothread_vq_mapping, threads_of_queues
 from qdevpy_virtio_net import numbers as n
 from qdevpy_virtio_net.features import GUEST_OFFLOADS, guest_offloads, offered
 
@@ -113,6 +114,9 @@ class VirtIONet(VirtIODevice, NetCard):
     duplex: str | None = prop.string(help="duplex to tell the driver: half or full")
     failover: bool = prop.only(kinds.Bool(), False, why=NO_FAILOVER, help="stand in for another card during migration")
     iothread: IOThread | None = prop.link("iothread", help="thread that serves the queues; default: one for all devices")
+    iothread_vq_mapping: tuple[Assignment, ...] | None = iothread_vq_mapping(
+        help="threads that serve the queues, by number of the pair; not together with iothread"
+    )
     bootindex: int = prop.int32(-1, minimum=-1, dynamic=True, runtime=True, help="place in the firmware's boot order; -1: none")
 
     filter: ReceiveFilter = attrs.field(default=None, init=False)
@@ -186,13 +190,13 @@ class VirtIONet(VirtIODevice, NetCard):
             self.netdev.enable_port(pair, False)
 
     def _add_queues(self) -> None:
-        for pair in range(self.pairs):
+        for pair, thread in enumerate(threads_of_queues(self, self.pairs)):
             for rx, name, size in ((True, "rx", self.rx_queue_size), (False, "tx", self.tx_queue_size)):
-                self._add_native(rx, f"{name}{pair}", size)
+                self._add_native(rx, f"{name}{pair}", size, thread)
         if self.ctrl_vq:
             self.add_queue(CTRL_QUEUE_SIZE, name="ctrl")
 
-    def _add_native(self, rx: bool, name: str, size: int) -> None:
+    def _add_native(self, rx: bool, name: str, size: int, thread: IOThread | None) -> None:
         from qdevpy.virtio.queue import NativeHandler
         from qdevpy_virtio_net._native import ffi
 
@@ -201,7 +205,7 @@ class VirtIONet(VirtIODevice, NetCard):
             raise RealizeError(f"no memory or no file descriptor left for queue {name}", device=self.label)
         self._native.append(native)
         handler: NativeHandler = NativeHandler(
-            self._lib.qn_rx_ops() if rx else self._lib.qn_tx_ops(), int(ffi.cast("uintptr_t", native)), self.iothread
+            self._lib.qn_rx_ops() if rx else self._lib.qn_tx_ops(), int(ffi.cast("uintptr_t", native)), thread
         )
         queue = self.add_queue(size, native=handler, name=name)
         self._lib.qn_queue_bind(native, address_of(queue))

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from qdevpy.cli.qemu.draft import Draft
 from qdevpy.cli.qemu.opts import CommandLineError, Options, parse_options
+from qdevpy.definition.nodes import List, Map, Node, Text
 from qdevpy.errors import UnknownNameError, did_you_mean
 from qdevpy.qdev.device import Notification
 
@@ -26,7 +28,37 @@ def device(draft: Draft, text: str) -> None:
     kind = find_device_type(draft, type_name)
     if kind.ioeventfd is Notification.FORBIDDEN:
         options.only("ioeventfd", "off", "no", "false", because="this device serves kicks at once; remove it")
-    draft.append("devices", draft.device(type_name, options.rest()))
+    lists = take_lists(draft, options, [name for name, declared in kind.properties.items() if declared.kind.is_list])
+    item = draft.device(type_name, options.rest())
+    item.entries[type_name][1].entries.update(lists)
+    draft.append("devices", item)
+
+
+def take_lists(draft: Draft, options: Options, names: Iterable[str]) -> dict[str, tuple[Text, Node]]:
+    """What JSON said of properties that are lists, which is among OPTIONS by names like ``NAME.0.KEY``; entries of a map."""
+    found: dict[str, tuple[Text, Node]] = {}
+    for name in names:
+        root: dict[str, Any] = {}
+        for key, text in options.items:
+            if key.startswith(f"{name}."):
+                *way, last = key.split(".")[1:]
+                place = root
+                for step in way:
+                    place = place.setdefault(step, {})
+                place[last] = text
+        if root:
+            options.items = [item for item in options.items if not item[0].startswith(f"{name}.")]
+            found[name] = (draft.text(name), as_node(draft, root))
+    return found
+
+
+def as_node(draft: Draft, value: Any) -> Node:
+    """A map, or a list where its keys are numbers, of what is in VALUE."""
+    if isinstance(value, str):
+        return draft.text(value)
+    if all(key.isdigit() for key in value):
+        return List([as_node(draft, inner) for inner in value.values()], draft.at)
+    return Map({key: (draft.text(key), as_node(draft, inner)) for key, inner in value.items()}, draft.at)
 
 
 def find_device_type(draft: Draft, type_name: str) -> DeviceType:

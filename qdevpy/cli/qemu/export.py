@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdevpy.cli.qemu.export_drive import export_drive
 from qdevpy.cli.qemu.opts import join
@@ -19,7 +19,7 @@ from qdevpy.qdev.kinds import Bool, Integer, Kind, Size
 from qdevpy.qdev.property import Property, properties_of
 
 if TYPE_CHECKING:
-    from qdevpy.definition.model import BackendDefinition, MachineDefinition, Value
+    from qdevpy.definition.model import BackendDefinition, DeviceDefinition, MachineDefinition, Value
     from qdevpy.plugin.registry import Registry
 
 #: options of back ends that QEMU got after 7.2: section, type, option -> version
@@ -168,7 +168,12 @@ class Exporter:
     def _devices(self) -> Iterator[list[str]]:
         for entry in self.definition.devices:
             declared = device_properties(self.registry, entry.type)
-            yield ["-device", join(_canonical_texts(entry.options, declared), entry.type)]
+            lists = [name for name in entry.options if name in declared and declared[name].kind.is_list]
+            if lists:
+                self.notes.append(f"{entry.type}: {', '.join(lists)}: QEMU has it from version 9.0 on, and for virtio-blk")
+                yield ["-device", _json_text(entry, declared)]
+            else:
+                yield ["-device", join(_canonical_texts(entry.options, declared), entry.type)]
         for default in self.definition.globals:
             declared = device_properties(self.registry, default.type) or self.registry.base_properties().get(default.type, {})
             text = dict(_canonical_texts({default.property: default.value}, declared))[default.property]
@@ -195,6 +200,18 @@ class Exporter:
             yield ["-no-shutdown"]
         if definition.run.panic != "shutdown":
             yield ["-action", f"panic={definition.run.panic}"]
+
+
+def _json_text(entry: DeviceDefinition, declared: Mapping[str, Property]) -> str:
+    """A device as JSON: the only way in which QEMU takes lists."""
+    import json
+
+    found: dict[str, Any] = {"driver": entry.type}
+    for name, value in entry.options.items():
+        kind = declared[name].kind if name in declared else None
+        typed = kind is not None and kind.json_type != "string" and kind.legacy is None  # "addr" is either
+        found[name] = kind.to_json(kind.parse(value.given)) if kind is not None and typed else value.given
+    return json.dumps(found)
 
 
 def _texts(options: Mapping[str, Value]) -> list[tuple[str, str]]:

@@ -60,6 +60,12 @@ CASES = {
         """-nodefaults -device {"driver":"virtio-net-pci","id":"a","mq":true,"vectors":3}""",
         "devices:\n  - virtio-net-pci: {id: a, mq: on, vectors: 3}\n",
     ),
+    "list in a device as JSON": (
+        """-nodefaults -object iothread,id=a -object iothread,id=b -device {"driver":"virtio-net-pci","id":"n","""
+        """"iothread-vq-mapping":[{"iothread":"a","vqs":[0,2]},{"iothread":"b","vqs":[1]}]}""",
+        "objects:\n  a: {type: iothread}\n  b: {type: iothread}\n"
+        "devices:\n  - virtio-net-pci: {id: n, iothread-vq-mapping: [{iothread: a, vqs: [0, 2]}, {iothread: b, vqs: [1]}]}\n",
+    ),
     "device as JSON in single quotes": (
         """-nodefaults -device {'driver':'virtio-net-pci','id':'a'}""",
         "devices:\n  - virtio-net-pci: {id: a}\n",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def _option_sets(section: str, name: str, cls: type[Any]) -> Iterator[dict[str, 
 
 
 def _flow(options: dict[str, str]) -> str:
-    return "{" + ", ".join(f'{key}: "{value}"' for key, value in options.items()) + "}"
+    return "{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in options.items()) + "}"
 
 
 TEXT = st.text(

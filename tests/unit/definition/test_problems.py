@@ -181,6 +181,10 @@ CASES = {
         "objects: {io0: {type: iothread}}\ndevices: [virtio-blk-pci: {iothread: io1}]",
         "m.yaml:2:38: error[Q401]: virtio-blk-pci: iothread: no iothread has the id 'io1'; did you mean 'io0'?",
     ),
+    "list where none is taken": (
+        "devices: [virtio-blk-pci: {serial: [a]}]",
+        "m.yaml:1:36: error[Q104]: virtio-blk-pci: 'serial': expected a value, found a list",
+    ),
     "unknown bus": (
         "devices:\n- virtio-serial-pci: {id: vser0}\n- virtconsole: {bus: vser1.0}",
         "m.yaml:3:22: error[Q401]: virtconsole: bus 'vser1.0' not found; did you mean 'vser0.0'?",
