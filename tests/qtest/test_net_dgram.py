@@ -214,6 +214,37 @@ def test_transmit_to_restarted_peer_reaches_it(rig, peer):
     assert peer.recv() == frame(b"2")
 
 
+def test_transmit_peer_gone_in_the_middle_of_a_batch_drops_the_rest(rig, peer):
+    frames = [frame(b"%d" % i) for i in range(100)]
+    for data in frames:
+        rig.transmit(data, kick=False)
+    rig.tx.kick()
+    assert peer.recv() == frames[0]
+    peer.gone()
+    rig.until(lambda: rig.tx.used_idx == len(frames))
+    counters = rig.counters("tx0")
+    assert counters["frames"] > 0
+    assert counters["link_down"] > 0
+    assert counters["frames"] + counters["link_down"] == len(frames)
+
+
+def test_transmit_peer_replaced_in_the_middle_of_a_batch_gets_the_rest(rig, peer):
+    frames = [frame(b"%d" % i) for i in range(100)]
+    for data in frames:
+        rig.transmit(data, kick=False)
+    rig.tx.kick()
+    assert peer.recv() == frames[0]
+    with peer.socket:
+        os.rename(peer.remote, peer.remote + ".old")
+        peer.bind()
+    got = [peer.recv()]
+    while got[-1] != frames[-1]:
+        got.append(peer.recv())
+    assert got == frames[-len(got) :]
+    rig.until(lambda: rig.tx.used_idx == len(frames))
+    assert rig.counters("tx0")["frames"] == len(frames)
+
+
 def test_transmit_runt_and_giant_are_dropped(rig, peer):
     rig.transmit(b"short")
     rig.transmit(frame(size=70000))

@@ -124,7 +124,8 @@ enum qn_got qn_read_stream(struct qn_queue *q)
     memmove(q->buf, q->buf + q->pos, q->have - q->pos);
     q->have -= q->pos;
     q->pos = 0;
-    ssize_t got = recv(q->fd, q->buf + q->have, QN_STREAM_BUF - q->have, MSG_DONTWAIT);
+    size_t room = QN_STREAM_BUF - q->have;
+    ssize_t got = recv(q->fd, q->buf + q->have, room, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return QN_GOT_NOTHING;
     if (got <= 0) {
@@ -133,7 +134,7 @@ enum qn_got qn_read_stream(struct qn_queue *q)
     }
     q->have += got;
     enum qn_got r = deliver_stream(q);
-    return r == QN_GOT_NOTHING ? QN_GOT_FRAMES : r;
+    return r == QN_GOT_NOTHING && (size_t)got == room ? QN_GOT_FRAMES : r; /* less than there was room for: it is empty */
 }
 
 enum qn_got qn_deliver_waiting(struct qn_queue *q)

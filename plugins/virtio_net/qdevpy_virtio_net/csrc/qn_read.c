@@ -18,7 +18,7 @@
 
 /* Frames in a row that one chain was enough for, after which no frame gets more than one. */
 #define SHORT_RUN 64
-#define ASK_MIN 4
+#define ASK_MIN 2
 
 /* Where the host has no header: no checksum to complete, no segments, one buffer. */
 static const uint8_t plain_header[QN_HDR_MAX] = {[QN_NUM_BUFFERS] = 1};
@@ -80,18 +80,27 @@ static struct target aim(struct qn_queue *q, unsigned first, unsigned count, uin
     return t;
 }
 
+/* The header of a frame that takes USED chains. */
+static void complete_header(struct qn_queue *q, const struct qn_chain *c, uint16_t used)
+{
+    struct iovec *iov = q->batch.iov + c->first;
+
+    if (!q->vnet_header && c->cut == 1 && q->hdr_len == QN_HDR_MAX)
+        memcpy(iov->iov_base, plain_header, QN_HDR_MAX); /* a length that the compiler knows: as nearly all are */
+    else if (!q->vnet_header)
+        qd_iov_write(iov, c->cut, 0, plain_header, q->hdr_len);
+    if ((q->vnet_header || used > 1) && q->hdr_len > QN_NUM_BUFFERS)
+        qd_iov_write(iov, c->n, QN_NUM_BUFFERS, &used, sizeof(used));
+}
+
 /* All of a frame of TOTAL bytes, header included, is in its chains. */
 static void place(struct qn_queue *q, const struct target *t, size_t total)
 {
-    struct iovec *header = q->batch.iov + t->chain->first;
     uint16_t used = 0;
 
     for (size_t rest = total; rest; used++)
         rest -= rest < t->chain[used].len ? rest : t->chain[used].len;
-    if (!q->vnet_header)
-        qd_iov_write(header, t->chain->cut, 0, plain_header, q->hdr_len);
-    if ((q->vnet_header || used > 1) && q->hdr_len > QN_NUM_BUFFERS)
-        qd_iov_write(header, t->chain->n, QN_NUM_BUFFERS, &used, sizeof(used));
+    complete_header(q, t->chain, used);
     qn_received(q, total - q->hdr_len);
     for (const struct qn_chain *c = t->chain; total; c++) {
         size_t part = total < c->len ? total : c->len;

@@ -58,7 +58,7 @@ void qn_rx_ready(struct qd_fd *io, uint32_t events)
         unsigned frames = 0;
         bool more = pump(q, &frames);
         if (frames)
-            qn_expect(q, frames + 2); /* about as many come next time, and one that does not shows that all did */
+            qn_expect(q, frames + 1); /* about as many come next time, and the one that does not shows that all did */
         qn_give_back(q, 0);
         if (!more)
             qn_disarm(q, io, &q->armed);
