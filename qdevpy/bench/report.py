@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from qdevpy.bench.measurement import EFFICIENCY
@@ -85,11 +85,11 @@ class Report:
 
     def rows_table(self) -> Table:
         """A line for each row: medians with spread, the ratio, and what it was measured with."""
-        table = Table("row", "figure", title="medians (smallest..largest)", box=None, title_justify="left")
+        table = Table(Column("row", no_wrap=True), "figure", title="medians (smallest..largest)", box=None, title_justify="left")
         for program in self._programs:
-            table.add_column(program.name, justify="right")
+            table.add_column(program.name, justify="right", no_wrap=True)
         if self._has_peer():
-            table.add_column("ratio", justify="right")
+            table.add_column("ratio", justify="right", no_wrap=True)
         for program in self._programs:
             table.add_column(f"{program.name} with")
         for row in self._rows:

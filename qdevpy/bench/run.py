@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -14,8 +15,9 @@ from qdevpy.bench.measurement import Measurement
 from qdevpy.bench.program import Program
 from qdevpy.bench.suite import Figure, Place, Rig, Row, Setting, Start
 
-#: of a pre-run's length over a measurement's
+#: how long measurements are over those that look for the best setting, and how many of these there are
 SHORTER = 4
+ROUNDS = 3
 
 
 @attrs.frozen
@@ -24,10 +26,12 @@ class Effort:
 
     :ivar pairs: turns of each program
     :ivar milliseconds: of each measurement
+    :ivar rounds: that look for the best setting
     """
 
     pairs: int = 5
     milliseconds: float = 100
+    rounds: int = ROUNDS
 
 
 @attrs.frozen
@@ -130,13 +134,16 @@ class Runner:
 
     def _choose(self, program: Program, rig: Rig, steps: Sequence[Step]) -> None:
         settings = rig.settings_of(program.role)
-        tried: dict[Setting, Mapping[Step, Measurement]] = {}
+        tried: dict[Setting, list[dict[Step, Measurement]]] = {setting: [] for setting in settings}
         if len(settings) > 1:
-            for setting in settings:
-                length = self._effort.milliseconds / SHORTER
-                tried[setting] = self._boot(program, rig, setting, steps, length, "looking for the best setting")
+            length = self._effort.milliseconds / SHORTER
+            for _ in range(self._effort.rounds):
+                for setting, found in tried.items():
+                    found.append(self._boot(program, rig, setting, steps, length, "looking for the best setting"))
         for step in steps:
-            best = max(tried, key=lambda setting: _merit(step, tried[setting][step]), default=settings[0])
+            merits = {setting: [_merit(step, measured[step]) for measured in found] for setting, found in tried.items()}
+            middles = {setting: statistics.median(found or [0]) for setting, found in merits.items()}
+            best = max(middles, key=middles.__getitem__)
             self.results.chosen[program.role, rig, step.words] = best
 
     def _take_turn(self, program: Program, rig: Rig, steps: Sequence[Step], what: str) -> None:

@@ -76,7 +76,7 @@ def bench(
     from qdevpy.bench.host import describe_host, is_tmpfs
     from qdevpy.bench.program import peer_program, qdevpy_program
     from qdevpy.bench.report import Report
-    from qdevpy.bench.run import Effort, Runner
+    from qdevpy.bench.run import ROUNDS, Effort, Runner
     from qdevpy.bench.suite import Place
 
     rows = possible_rows(rows, folder)
@@ -95,13 +95,15 @@ def bench(
         folders = [stack.enter_context(tempfile.TemporaryDirectory(prefix="qdevpy-bench-", dir=d)) for d in (memory, folder)]
         place = Place(*map(Path, folders))
         status = stack.enter_context(console.status("starting"))
-        runner = Runner(programs, guest_kernel(), place, Effort(pairs, milliseconds), nominal_hz(), status.update)
+        runner = Runner(
+            programs, guest_kernel(), place, Effort(pairs, milliseconds, min(pairs, ROUNDS)), nominal_hz(), status.update
+        )
         began = time.monotonic()
         results = runner.run(rows)
     names_measured = {row.name for row in rows}
     targets = [target for target in suite.targets if target.rows & names_measured]
     report = Report(results, rows, targets, programs, describe_host(memory, folder))
-    report.print_to(Console(width=None if console.is_terminal else 200))
+    report.print_to(Console(width=None if console.is_terminal else 250))
     console.print(f"{pairs} pairs, {milliseconds:g} ms a measurement, {time.monotonic() - began:.0f} s in all", highlight=False)
     if json_file is not None:
         json_file.write_text(json.dumps(report.as_json(), indent=1) + "\n")

@@ -57,6 +57,24 @@ def test_demo_passes_its_checks_by_polling(transport, ioeventfd):
         assert synchronous <= 2 if ioeventfd == "on" else synchronous > 60
 
 
+@pytest.mark.parametrize("words", ["ring=packed", "ring=packed indirect=on", "ring=packed event-idx=off", "indirect=on"])
+def test_demo_passes_its_checks_with_rings_of_every_form(words):
+    run = boot_demo(*(f"--set=global.{device}.packed=on" for device in DEVICES), "--append", words)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"^demo: \d+ checks passed$", run.stdout, re.MULTILINE)
+    # 6: RING_PACKED is 34, INDIRECT_DESC 28
+    used = [int(features, 16) for features in re.findall(r"uses (0x[0-9a-f]+)", run.stdout)]
+    assert [bool(features >> 34 & 1) for features in used] == ["packed" in words] * 4
+    assert [bool(features >> 28 & 1) for features in used] == ["indirect" in words] * 4
+
+
+def test_demo_that_wants_packed_rings_of_devices_without_fails():
+    run = boot_demo("--append", "ring=packed")
+
+    assert run.returncode == 3
+
+
 def test_demo_console_kicks_are_served_before_the_next_instruction():
     run = boot_demo()
 

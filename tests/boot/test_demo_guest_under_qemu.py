@@ -51,6 +51,9 @@ def run_demo(guest, tmp_path):
         (",disable-legacy=on", "", "modern"),
         (",ioeventfd=off", "", "modern"),
         (",event_idx=off", "", "modern"),
+        (",packed=on", "ring=packed", "modern"),
+        (",packed=on,event_idx=off", "ring=packed indirect=on", "modern"),
+        ("", "indirect=on", "modern"),
         (",disable-modern=on,event_idx=off", "", "legacy"),
     ],
 )

@@ -47,17 +47,17 @@ static bool start(struct virtio *v)
         if (machine.console_count == DEVICES)
             return false;
         machine.consoles[machine.console_count].virtio = *v;
-        return console_start(&machine.consoles[machine.console_count++]);
+        return console_start(&machine.consoles[machine.console_count]) && ++machine.console_count;
     case VIRTIO_BLOCK:
         if (machine.disk_count == DEVICES)
             return false;
         machine.disks[machine.disk_count].virtio = *v;
-        return blk_start(&machine.disks[machine.disk_count++]);
+        return blk_start(&machine.disks[machine.disk_count]) && ++machine.disk_count;
     case VIRTIO_NET:
         if (machine.nic_count == DEVICES)
             return false;
         machine.nics[machine.nic_count].virtio = *v;
-        return net_start(&machine.nics[machine.nic_count++]);
+        return net_start(&machine.nics[machine.nic_count]) && ++machine.nic_count;
     default:
         say("00:%02x.%u: virtio device of type %u: no driver\n", v->pci.slot, v->pci.function, v->type);
         return true;

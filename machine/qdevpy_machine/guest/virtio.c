@@ -178,12 +178,15 @@ static bool negotiate_modern(struct virtio *v, u64 wanted)
         set32(&v->common, COMMON_FEATURES, (u32)(v->features >> (32 * half)));
     }
     set_status(v, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK);
+    if (wanted & ~v->features & F_RING_PACKED)
+        return false;
     return (v->features & F_VERSION_1) && (virtio_status(v) & STATUS_FEATURES_OK);
 }
 
 static u64 ring_features(void)
 {
-    return (word_is("event-idx", "off") ? 0 : F_EVENT_IDX) | (word_is("indirect", "on") ? F_INDIRECT_DESC : 0);
+    return (word_is("event-idx", "off") ? 0 : F_EVENT_IDX) | (word_is("indirect", "on") ? F_INDIRECT_DESC : 0) |
+           (word_is("ring", "packed") ? F_RING_PACKED : 0);
 }
 
 bool virtio_negotiate(struct virtio *v, u64 wanted)
@@ -196,7 +199,7 @@ bool virtio_negotiate(struct virtio *v, u64 wanted)
     v->offered = get32(&v->common, LEGACY_OFFERED);
     v->features = v->offered & wanted;
     set32(&v->common, LEGACY_FEATURES, (u32)v->features);
-    return true;
+    return !(wanted & F_RING_PACKED);
 }
 
 static void set_address(struct virtio *v, unsigned offset, const volatile void *address)
@@ -208,9 +211,10 @@ static void set_address(struct virtio *v, unsigned offset, const volatile void *
 static void enable_modern(struct virtio *v, struct vring *ring)
 {
     set16(&v->common, COMMON_QUEUE_SIZE, ring->size);
-    set_address(v, COMMON_QUEUE_DESC, ring->desc);
-    set_address(v, COMMON_QUEUE_DRIVER, ring->avail);
-    set_address(v, COMMON_QUEUE_DEVICE, ring->used);
+    struct vring_areas areas = vring_areas(ring);
+    set_address(v, COMMON_QUEUE_DESC, areas.descriptors);
+    set_address(v, COMMON_QUEUE_DRIVER, areas.driver);
+    set_address(v, COMMON_QUEUE_DEVICE, areas.device);
     ring->notify_is_port = v->notify.is_io;
     ring->notify_address = v->notify.base + (u64)get16(&v->common, COMMON_QUEUE_NOTIFY_OFF) * v->notify_multiplier;
     set16(&v->common, COMMON_QUEUE_ENABLE, 1);
@@ -227,7 +231,7 @@ struct vring *virtio_queue(struct virtio *v, unsigned index, u16 limit)
     if (v->modern && size > limit)
         size = limit;
     struct vring *ring = &v->queues[index];
-    vring_init(ring, (u16)index, size, v->features & F_EVENT_IDX, v->features & F_INDIRECT_DESC);
+    vring_init(ring, (u16)index, size, v->features);
     if (v->modern) {
         enable_modern(v, ring);
     } else {

@@ -12,8 +12,6 @@
 #define VIRTIO_BLOCK 2u
 #define VIRTIO_CONSOLE 3u
 
-#define F_INDIRECT_DESC (1ull << 28)
-#define F_EVENT_IDX (1ull << 29)
 #define F_VERSION_1 (1ull << 32)
 
 #define MAX_QUEUES 8u
@@ -44,7 +42,8 @@ u16 virtio_type(const struct pci_function *f);
 bool virtio_probe(struct virtio *v, const struct pci_function *f, const char *transport);
 
 /* Negotiate features: those of WANTED that are offered, and of the rings' what the words say: EVENT_IDX unless
- * event-idx=off, INDIRECT_DESC with indirect=on. False: the device refused. */
+ * event-idx=off, INDIRECT_DESC with indirect=on, RING_PACKED with ring=packed. False: the device refused, or has no packed
+ * rings where they are wanted. */
 bool virtio_negotiate(struct virtio *v, u64 wanted);
 
 /* Set up queue INDEX; NULL: the device has no such queue. At most LIMIT entries where the transport lets us choose. */

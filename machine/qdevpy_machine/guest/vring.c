@@ -7,27 +7,44 @@
 #define AVAIL_F_NO_INTERRUPT 1u
 #define USED_F_NO_NOTIFY 1u
 
-void vring_init(struct vring *ring, u16 index, u16 size, bool event_idx, bool indirect)
+static void init_split(struct vring *ring)
 {
+    u16 size = ring->size;
     u64 driver_part = 16ull * size + 6 + 2ull * size;
     u64 used_offset = (driver_part + VRING_ALIGN - 1) & ~(u64)(VRING_ALIGN - 1);
     u8 *memory = allocate(used_offset + 6 + 8ull * size, VRING_ALIGN);
-    *ring = (struct vring){
-        .index = index,
-        .size = size,
-        .event_idx = event_idx,
-        .desc = (struct vring_desc *)memory,
-        .avail = (struct vring_avail *)(memory + 16u * size),
-        .used = (struct vring_used *)(memory + used_offset),
-        .tables = indirect ? allocate(sizeof(struct vring_desc) * INDIRECT_MAX * size, 16) : NULL,
-        .tokens = allocate(sizeof(void *) * size, sizeof(void *)),
-        .free_count = size,
-    };
+    ring->desc = (struct vring_desc *)memory;
+    ring->avail = (struct vring_avail *)(memory + 16u * size);
+    ring->used = (struct vring_used *)(memory + used_offset);
     for (u16 i = 0; i < size; i++)
         ring->desc[i].next = (u16)(i + 1);
     /* With EVENT_IDX the flag means nothing and used_event decides; 0 there asks for one interrupt that nobody
      * takes, and vring_take keeps it behind from then on. */
     ring->avail->flags = AVAIL_F_NO_INTERRUPT;
+}
+
+void vring_init(struct vring *ring, u16 index, u16 size, u64 features)
+{
+    *ring = (struct vring){
+        .index = index,
+        .size = size,
+        .is_packed = features & F_RING_PACKED,
+        .event_idx = features & F_EVENT_IDX,
+        .tables = features & F_INDIRECT_DESC ? allocate(sizeof(struct vring_desc) * INDIRECT_MAX * size, 16) : NULL,
+        .tokens = allocate(sizeof(void *) * size, sizeof(void *)),
+        .free_count = size,
+    };
+    if (ring->is_packed)
+        vring_packed_init(ring);
+    else
+        init_split(ring);
+}
+
+struct vring_areas vring_areas(const struct vring *ring)
+{
+    if (ring->is_packed)
+        return (struct vring_areas){ring->packed.desc, ring->packed.driver, ring->packed.device};
+    return (struct vring_areas){ring->desc, ring->avail, ring->used};
 }
 
 static volatile u16 *used_event(struct vring *ring) { return &ring->avail->ring[ring->size]; }
@@ -37,6 +54,10 @@ static u16 avail_event(const struct vring *ring) { return *(volatile u16 *)&ring
 void vring_ask(struct vring *ring)
 {
     ring->interrupts = true;
+    if (ring->is_packed) {
+        vring_packed_ask(ring);
+        return;
+    }
     ring->avail->flags = 0;
     u16 passed = (u16)(ring->used_index - *used_event(ring) - 1);
     if (passed < ring->size) { /* the one that was asked for has come */
@@ -85,6 +106,8 @@ static u16 describe_in_table(struct vring *ring, const struct segment *segments,
 bool vring_offer(struct vring *ring, const struct segment *segments, unsigned out, unsigned in, void *token)
 {
     unsigned count = out + in;
+    if (ring->is_packed)
+        return vring_packed_offer(ring, segments, out, count, token);
     bool in_table = ring->tables != NULL && count > 1 && count <= INDIRECT_MAX;
     unsigned entries = in_table ? 1 : count;
     if (count == 0 || entries > ring->free_count)
@@ -101,6 +124,8 @@ bool vring_offer(struct vring *ring, const struct segment *segments, unsigned ou
 
 bool vring_kick_wanted(struct vring *ring)
 {
+    if (ring->is_packed)
+        return vring_packed_kick_wanted(ring);
     u16 before = ring->kicked_index, now = ring->avail_index;
     ring->kicked_index = now;
     full_barrier(); /* 2.7.13.4.1: our index before the device's wish; pairs with the device's, the other way round */
@@ -120,18 +145,19 @@ void vring_notify(const struct vring *ring)
 
 bool vring_notify_watched(const struct vring *ring)
 {
+    const volatile u16 *watch = ring->is_packed ? vring_packed_watch(ring) : &ring->used->index;
     u32 seen;
     if (ring->notify_is_port)
         __asm__ volatile("outw %w1, %w2\n\tmovzwl %3, %0"
                          : "=r"(seen)
-                         : "a"(ring->index), "d"((u16)ring->notify_address), "m"(ring->used->index)
+                         : "a"(ring->index), "d"((u16)ring->notify_address), "m"(*watch)
                          : "memory");
     else
         __asm__ volatile("movw %w1, (%2)\n\tmovzwl %3, %0"
                          : "=&r"(seen)
-                         : "r"(ring->index), "r"(ring->notify_address), "m"(ring->used->index)
+                         : "r"(ring->index), "r"(ring->notify_address), "m"(*watch)
                          : "memory");
-    return seen == ring->avail_index;
+    return ring->is_packed ? vring_packed_is_used(ring, (u16)seen) : seen == ring->avail_index;
 }
 
 void *vring_take(struct vring *ring, u32 *written)
@@ -139,6 +165,8 @@ void *vring_take(struct vring *ring, u32 *written)
     if (!vring_has_used(ring))
         return NULL;
     compiler_barrier(); /* the index before the entry; x86 keeps loads in order */
+    if (ring->is_packed)
+        return vring_packed_take(ring, written);
     const volatile struct vring_used_element *used = &ring->used->ring[ring->used_index % ring->size];
     u32 head = used->id;
     if (written != NULL)

@@ -80,6 +80,7 @@ RIG = Rig("blk", _options, SETTINGS)
 DIRECT = Rig("blk-direct", partial(_options, direct=True), DIRECT_SETTINGS, why_not=_why_no_direct)
 #: QEMU serves no queue on an iothread then
 SYNCHRONOUS = Rig("blk-sync", partial(_options, properties=",ioeventfd=off"), SYNCHRONOUS_SETTINGS)
+PACKED = Rig("blk-packed", partial(_options, properties=",packed=on"), SETTINGS)
 FOUR_QUEUES = Rig("blk-4q", partial(_options, properties=",num-queues=4"), SETTINGS)
 
 
@@ -184,6 +185,8 @@ def _rows() -> Iterator[Row]:
     for op in OPERATIONS:
         yield Row(f"blk-{op}-128k-seq", RIG, _sequential(op), THROUGHPUT)
     yield Row("blk-legacy-read-4k-d32", RIG, _random("read", 32) + " transport=legacy", REQUESTS)
+    for depth in (1, 32, 128):
+        yield Row(f"blk-packed-read-4k-d{depth}", PACKED, _random("read", depth) + " ring=packed", REQUESTS)
     for count in (1, 2, 4):
         yield Row(f"blk-{count}q-read-4k-d32", FOUR_QUEUES, f"{_random('read', 32)} queues={count}", REQUESTS)
     for count, rig in THREADS.items():
