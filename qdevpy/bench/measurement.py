@@ -52,8 +52,8 @@ class Measurement:
 
     @property
     def busy_ns(self) -> float:
-        """Time in which the guest's driver had something to do; what is left an idle guest would have slept."""
-        return self.seconds * NANO - self.nanoseconds("waited")
+        """Time in which the guest's driver had something to do, of all vCPUs; what is left an idle guest would have slept."""
+        return self.seconds * NANO * self.counts.get("vcpus", 1) - self.nanoseconds("waited")
 
 
 def _per_second(name: str) -> Figure:

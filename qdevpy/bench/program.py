@@ -62,7 +62,20 @@ class Program:
 
 def qemu_options(launch: Launch) -> list[str]:
     """LAUNCH as the options that QEMU and qdevpy take alike."""
-    options = ["-M", "pc", "-accel", "kvm", "-m", str(launch.rig.memory), "-nodefaults", "-display", "none", "-no-reboot"]
+    options = [
+        "-M",
+        "pc",
+        "-accel",
+        "kvm",
+        "-m",
+        str(launch.rig.memory),
+        "-smp",
+        str(launch.rig.vcpus),
+        "-nodefaults",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]
     options += ["-kernel", str(launch.kernel), "-append", "bench"]
     options += ["-chardev", f"socket,id=serial,path={launch.serial}", "-serial", "chardev:serial"]
     options += ["-chardev", f"socket,id=monitor,path={launch.monitor}", "-mon", "chardev=monitor,mode=control"]

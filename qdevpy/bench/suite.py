@@ -91,6 +91,7 @@ class Rig:
     options: Callable[[Setting, Place], Sequence[str]] = attrs.field(eq=False)
     settings: Mapping[str, Sequence[Setting]] = attrs.field(factory=dict, eq=False)
     memory: int = 128
+    vcpus: int = 1
     session: Callable[[Start], AbstractContextManager[Session]] | None = attrs.field(default=None, eq=False)
     why_not: Callable[[Path], str | None] = attrs.field(default=lambda folder: None, eq=False)
 

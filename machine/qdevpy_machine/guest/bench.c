@@ -3,7 +3,6 @@
 
 #define DEVICES 16u
 #define LINE_LENGTH 512u
-#define DEFAULT_CYCLES 100000000u
 
 /* Data buffers lie here: beyond the program and what loaders put behind it. The machine needs 128 MiB. */
 #define MEMORY_START 0x2000000ull
@@ -52,7 +51,7 @@ struct virtio *bench_device(u16 type) { return find_device(type, word_number("de
 
 struct virtio *bench_second_device(u16 type) { return find_device(type, word_number("device", 0) + 1); }
 
-bool bench_time_is_left(const struct meter *m, u64 now) { return now - m->start < word_number("cycles", DEFAULT_CYCLES); }
+bool bench_time_is_left(const struct meter *m, u64 now) { return now - m->start < word_number("cycles", BENCH_CYCLES); }
 
 void *bench_memory(size_t length)
 {

@@ -34,7 +34,10 @@ struct virtio *bench_device(u16 type);
 /* The one of TYPE after that. */
 struct virtio *bench_second_device(u16 type);
 
-/* Whether to go on: the measurement has lasted cycles=N at most (default about 50 ms). */
+/* How long a measurement lasts where nobody says cycles=N: about 50 ms. */
+#define BENCH_CYCLES 100000000u
+
+/* Whether to go on: the measurement has lasted cycles=N at most. */
 bool bench_time_is_left(const struct meter *m, u64 now);
 
 /* Memory for data, beyond the program's own; valid until the next measurement, not zeroed. NULL: not so much there. */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests of a disk. Words: op=read|write; order=random|sequential; size=BYTES; depth=N, in flight over all queues;
- * queues=N; interrupts=on: ask for them, and take none.
+ * queues=N; vcpus=1|2, each with every second queue; interrupts=on: ask for them, and take none.
  *
  * Every block of 4096 bytes of the disk begins with its number, which is written and compared: what comes back from
  * somewhere else counts as failed. */
 #include "bench.h"
 #include "blk.h"
+#include "cpu.h"
 
 #define RING_LIMIT 1024
 #define QUEUES_MAX 4u
@@ -29,36 +30,45 @@ static struct {
     struct request *requests;    /* of all queues */
     u32 type, size;
     bool random, interrupts;
-    u64 places, next; /* of SIZE bytes on the disk; the next one of a sequence */
-    u64 chance;       /* state of the random numbers */
+    u64 places; /* of SIZE bytes on the disk */
 } b;
+
+/* What one vCPU does: queues FIRST, FIRST + STEP, ... */
+struct worker {
+    struct meter *meter;
+    unsigned first, step, part;
+    u64 next;   /* place of a sequence */
+    u64 chance; /* state of the random numbers */
+};
+
+static struct worker workers[2];
 
 /* -- one request */
 
 /* xorshift64* (Vigna 2016, "An experimental exploration of Marsaglia's xorshift generators") */
-static u64 next_random(void)
+static u64 next_random(struct worker *w)
 {
-    b.chance ^= b.chance >> 12;
-    b.chance ^= b.chance << 25;
-    b.chance ^= b.chance >> 27;
-    return b.chance * 0x2545f4914f6cdd1dull;
+    w->chance ^= w->chance >> 12;
+    w->chance ^= w->chance << 25;
+    w->chance ^= w->chance >> 27;
+    return w->chance * 0x2545f4914f6cdd1dull;
 }
 
-static u64 next_place(void)
+static u64 next_place(struct worker *w)
 {
     if (b.random)
-        return ((next_random() >> 32) * b.places) >> 32;
-    u64 place = b.next++;
-    if (b.next == b.places)
-        b.next = 0;
+        return ((next_random(w) >> 32) * b.places) >> 32;
+    u64 place = w->next++;
+    if (w->next == b.places)
+        w->next = 0;
     return place;
 }
 
 static u64 stamp_of(const struct request *r) { return r->header.sector * SECTOR / STAMP_BLOCK; }
 
-static void offer(struct vring *ring, struct request *r, u64 now)
+static void offer(struct worker *w, struct vring *ring, struct request *r, u64 now)
 {
-    r->header.sector = next_place() * (b.size / SECTOR);
+    r->header.sector = next_place(w) * (b.size / SECTOR);
     r->status = BLK_LOST;
     r->started = now;
     if (b.type == BLK_WRITE)
@@ -88,14 +98,15 @@ static void kick(struct vring *ring, struct meter *m)
 }
 
 /* Take what one queue has, one round of its depth at most, and offer as many anew; how many there were. */
-static unsigned turn(struct vring *ring, struct meter *m, u64 now, bool again)
+static unsigned turn(struct worker *w, struct vring *ring, u64 now, bool again)
 {
+    struct meter *m = w->meter;
     unsigned taken = 0;
     struct request *r;
     while (taken < b.depth && (r = vring_take(ring, NULL)) != NULL) {
         account(m, r, now);
         if (again)
-            offer(ring, r, now);
+            offer(w, ring, r, now);
         taken++;
     }
     if (taken > 0 && b.interrupts)
@@ -105,28 +116,34 @@ static unsigned turn(struct vring *ring, struct meter *m, u64 now, bool again)
     return taken;
 }
 
-static void fill(struct meter *m)
+/* Offer what every queue holds; how much that is. */
+static unsigned fill(struct worker *w)
 {
-    for (unsigned q = 0; q < b.queue_count; q++) {
+    unsigned in_flight = 0;
+    for (unsigned q = w->first; q < b.queue_count; q += w->step) {
         if (b.interrupts)
             vring_ask(b.rings[q]);
         for (unsigned i = 0; i < b.depth; i++)
-            offer(b.rings[q], &b.requests[q * b.depth + i], cycles());
-        kick(b.rings[q], m);
+            offer(w, b.rings[q], &b.requests[q * b.depth + i], cycles());
+        kick(b.rings[q], w->meter);
+        in_flight += b.depth;
     }
+    return in_flight;
 }
 
-/* Keep DEPTH in flight until the time is over, and wait for the last. */
-static void transfer(struct meter *m, unsigned part)
+/* Keep that much in flight until the time is over, and wait for the last. */
+static void transfer(void *worker)
 {
-    fill(m);
-    u64 limit = word_number("cycles", 100000000u) / part, idle_since = 0, now = cycles(), heard = now;
-    unsigned in_flight = b.depth * b.queue_count;
+    struct worker *w = worker;
+    struct meter *m = w->meter;
+    meter_start(m);
+    unsigned in_flight = fill(w);
+    u64 limit = word_number("cycles", BENCH_CYCLES) / w->part, idle_since = 0, now = cycles(), heard = now;
     while (in_flight > 0 && now - heard < PATIENCE) {
         bool again = now - m->start < limit;
         unsigned taken = 0;
-        for (unsigned q = 0; q < b.queue_count; q++)
-            taken += turn(b.rings[q], m, now, again);
+        for (unsigned q = w->first; q < b.queue_count; q += w->step)
+            taken += turn(w, b.rings[q], now, again);
         if (!again)
             in_flight -= taken;
         if (taken > 0 && idle_since != 0) {
@@ -143,6 +160,24 @@ static void transfer(struct meter *m, unsigned part)
     }
     m->failed += in_flight;
     meter_stop(m);
+}
+
+/* On one vCPU, or on two at the same time. */
+static void work(struct meter *m, unsigned part)
+{
+    static struct meter second;
+    for (unsigned i = 0; i < COUNT(workers); i++) {
+        workers[i].meter = i == 0 ? m : &second;
+        workers[i].part = part;
+    }
+    bool both = workers[0].step == 2;
+    if (both)
+        cpu_run(transfer, &workers[1]);
+    transfer(&workers[0]);
+    if (both) {
+        cpu_wait();
+        meter_add(m, &second);
+    }
 }
 
 /* -- getting ready */
@@ -183,6 +218,23 @@ static bool make_requests(void)
     return true;
 }
 
+static void nothing(void *argument) { (void)argument; }
+
+static bool start_workers(void)
+{
+    unsigned count = (unsigned)word_number("vcpus", 1);
+    if (count == 0 || count > COUNT(workers) || count > b.queue_count)
+        return bench_refuse("%u vCPUs for %u queues; at most %u", count, b.queue_count, (unsigned)COUNT(workers));
+    for (unsigned i = 0; i < COUNT(workers); i++)
+        workers[i] = (struct worker){.first = i, .step = count, .chance = 0x9e3779b97f4a7c15ull + i};
+    if (count == 1)
+        return true;
+    if (!cpu_run(nothing, NULL))
+        return bench_refuse("there is no second vCPU");
+    cpu_wait();
+    return true;
+}
+
 static bool prepare(void)
 {
     static struct meter warm_up;
@@ -194,15 +246,12 @@ static bool prepare(void)
     b.interrupts = word_is("interrupts", "on");
     b.size = (u32)word_number("size", 4096);
     b.places = b.size == 0 ? 0 : virtio_config64(b.virtio, CONFIG_CAPACITY) * SECTOR / b.size;
-    b.chance = word_number("seed", 0x9e3779b97f4a7c15ull);
-    b.next = 0;
-    if (!make_requests())
+    if (!make_requests() || !start_workers())
         return false;
-    meter_start(&warm_up);
-    transfer(&warm_up, WARM_UP);
+    work(&warm_up, WARM_UP);
     return warm_up.failed == 0 || bench_refuse("%lu requests failed before anything was measured", warm_up.failed);
 }
 
-static void measure(struct meter *m) { transfer(m, 1); }
+static void measure(struct meter *m) { work(m, 1); }
 
 const struct bench_sort bench_blk = {"blk", prepare, measure};

@@ -38,6 +38,21 @@ void meter_note(struct meter *m, u64 duration)
         m->longest = duration;
 }
 
+void meter_add(struct meter *m, const struct meter *other)
+{
+    m->vcpus = (m->vcpus ? m->vcpus : 1) + 1;
+    m->waited += other->waited;
+    m->requests += other->requests;
+    m->bytes += other->bytes;
+    m->kicks += other->kicks;
+    m->failed += other->failed;
+    m->shortest = other->shortest < m->shortest ? other->shortest : m->shortest;
+    m->longest = other->longest > m->longest ? other->longest : m->longest;
+    m->end = other->end > m->end ? other->end : m->end;
+    for (unsigned i = 0; i < METER_BUCKETS; i++)
+        m->durations[i] += other->durations[i];
+}
+
 static u64 count_all(const struct meter *m)
 {
     u64 all = 0;
@@ -77,7 +92,8 @@ static void report_histogram(const struct meter *m)
 
 void meter_report(const struct meter *m, bool histogram)
 {
-    say("result start=%lu end=%lu waited=%lu requests=%lu bytes=%lu kicks=%lu failed=%lu", m->start, m->end, m->waited,
+    say("result start=%lu end=%lu vcpus=%lu waited=%lu requests=%lu bytes=%lu kicks=%lu failed=%lu", m->start, m->end,
+        m->vcpus ? m->vcpus : 1, m->waited,
         m->requests, m->bytes, m->kicks, m->failed);
     u64 all = count_all(m);
     if (all > 0)

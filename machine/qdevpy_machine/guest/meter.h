@@ -12,7 +12,8 @@
 
 struct meter {
     u64 start, end; /* time stamp counter */
-    u64 waited;     /* cycles with nothing to do for the guest: an idle driver could have halted */
+    u64 waited;     /* cycles with nothing to do for the guest: an idle driver could have halted; of all vCPUs */
+    u64 vcpus;      /* that took part; 0: one */
     u64 requests, bytes, kicks, failed;
     u64 shortest, longest;
     u64 durations[METER_BUCKETS];
@@ -24,6 +25,9 @@ void meter_stop(struct meter *m);
 
 /* Note that something took CYCLES. */
 void meter_note(struct meter *m, u64 cycles);
+
+/* Add what another vCPU has counted meanwhile. */
+void meter_add(struct meter *m, const struct meter *other);
 
 /* One line: "result NAME=VALUE ...", durations with their middle and high percentiles where some were noted, and with
  * HISTOGRAM all that is in the buckets, "LOWER-BOUND:COUNT,...". */

@@ -12,6 +12,8 @@
 .set USER_DATA, 0x18 + 3
 .set USER_CODE, 0x20 + 3
 .set TSS, 0x28
+.set SECOND_TSS, 0x38
+.set KERNEL_CODE_32, 0x48
 
 .set CR0_PG, 1 << 31
 .set CR4_PAE, 1 << 5
@@ -43,6 +45,11 @@ start32:
     shr     $16, %eax
     mov     %al, gdt_tss + 4
     mov     %ah, gdt_tss + 7
+    mov     $second_tss, %eax
+    mov     %ax, gdt_second_tss + 2
+    shr     $16, %eax
+    mov     %al, gdt_second_tss + 4
+    mov     %ah, gdt_second_tss + 7
 
     mov     $idt, %edi
     mov     $stubs, %eax
@@ -95,6 +102,58 @@ start64:
     push    $demo_main
     iretq
 
+/* The second vCPU, from its SIPI to cpu_second_main() at CPL 3. cpu.c copies what is between the two labels to a page below
+ * 1 MiB, where it starts in real mode with CS at that page and IP 0; from start_second on it runs where it was linked. */
+    .code16
+    .globl second_start, second_end
+second_start:
+    cli
+    mov     %cs, %ax
+    mov     %ax, %ds
+    lgdtl   second_gdt_pointer - second_start
+    mov     $0x11, %eax                     /* PE, and ET, which is always set; caches on */
+    mov     %eax, %cr0
+    ljmpl   $KERNEL_CODE_32, $start_second
+second_gdt_pointer:
+    .word   gdt_end - gdt - 1
+    .long   gdt
+second_end:
+
+    .code32
+start_second:
+    mov     $KERNEL_DATA, %eax
+    mov     %eax, %ds
+    mov     %eax, %es
+    mov     %eax, %ss
+    lidt    idt_pointer
+    mov     $CR4_PAE, %eax
+    mov     %eax, %cr4
+    mov     $pml4, %eax
+    mov     %eax, %cr3
+    mov     $EFER, %ecx
+    rdmsr
+    or      $EFER_LME, %eax
+    wrmsr
+    mov     %cr0, %eax
+    or      $CR0_PG, %eax
+    mov     %eax, %cr0
+    ljmp    $KERNEL_CODE, $start_second_64
+
+    .code64
+start_second_64:
+    mov     $SECOND_TSS, %eax
+    ltr     %ax
+    mov     $USER_DATA, %eax
+    mov     %eax, %ds
+    mov     %eax, %es
+    mov     $second_kernel_stack_top, %esp
+    push    $USER_DATA
+    push    $second_user_stack_top - 8
+    push    $2
+    push    $USER_CODE
+    push    $cpu_second_main
+    iretq
+
 /* An exception is a bug of this guest or of the machine: end with a status that tells the vector. */
     .balign STUB_SIZE
 stubs:
@@ -122,22 +181,35 @@ gdt:
 gdt_tss:
     .quad   0x0000890000000000 + TSS_LIMIT  /* base filled in above */
     .quad   0
+gdt_second_tss:
+    .quad   0x0000890000000000 + TSS_LIMIT
+    .quad   0
+    .quad   0x00cf9b000000ffff              /* KERNEL_CODE_32: only the second vCPU's way up needs it */
+gdt_end:
 gdt_pointer:
-    .word   gdt_pointer - gdt - 1
+    .word   gdt_end - gdt - 1
     .quad   gdt
     .balign 8
 idt_pointer:
     .word   EXCEPTIONS * 16 - 1
     .quad   idt
 
+    .macro task_state rsp0
     .balign 16
-tss:
     .long   0
-    .quad   kernel_stack_top                /* RSP0 */
+    .quad   \rsp0
     .fill   22, 4, 0
     .word   0, 104                          /* where the I/O permission bitmap starts */
     .fill   8192, 1, 0                      /* a zero bit: the port may be used */
     .byte   0xff
+    .endm
+
+    .balign 16
+tss:
+    task_state kernel_stack_top
+    .balign 16
+second_tss:
+    task_state second_kernel_stack_top
 
 /* Addresses 0 to 4 GiB map to themselves in pages of 2 MiB: present, writable, user. */
     .balign 4096
@@ -162,5 +234,9 @@ idt:
 kernel_stack_top:
     .skip   32768
 user_stack_top:
+    .skip   4096
+second_kernel_stack_top:
+    .skip   32768
+second_user_stack_top:
 
     .section .note.GNU-stack, "", @progbits

@@ -81,6 +81,7 @@ DIRECT = Rig("blk-direct", partial(_options, direct=True), DIRECT_SETTINGS, why_
 #: QEMU serves no queue on an iothread then
 SYNCHRONOUS = Rig("blk-sync", partial(_options, properties=",ioeventfd=off"), SYNCHRONOUS_SETTINGS)
 PACKED = Rig("blk-packed", partial(_options, properties=",packed=on"), SETTINGS)
+TWO_VCPUS = Rig("blk-2v", partial(_options, properties=",num-queues=2"), SETTINGS, vcpus=2)
 FOUR_QUEUES = Rig("blk-4q", partial(_options, properties=",num-queues=4"), SETTINGS)
 
 
@@ -189,6 +190,8 @@ def _rows() -> Iterator[Row]:
         yield Row(f"blk-packed-read-4k-d{depth}", PACKED, _random("read", depth) + " ring=packed", REQUESTS)
     for count in (1, 2, 4):
         yield Row(f"blk-{count}q-read-4k-d32", FOUR_QUEUES, f"{_random('read', 32)} queues={count}", REQUESTS)
+    for count in (1, 2):
+        yield Row(f"blk-2v-{count}-read-4k-d32", TWO_VCPUS, f"{_random('read', 32)} queues=2 vcpus={count}", REQUESTS)
     for count, rig in THREADS.items():
         yield Row(f"blk-{count}t-read-4k-d32", rig, f"{_random('read', 32)} queues={count}", REQUESTS, (QDEVPY,))
     for name, words in (("event-idx", ""), ("no-event-idx", " event-idx=off")):
