@@ -11,6 +11,7 @@ from qdevpy.bench.program import BenchError
 from qdevpy.bench.spread import Spread
 
 FORMATS = (".svg", ".pdf", ".png")
+GOOD, BAD = "tab:blue", "tab:orange"
 #: inches
 WIDTH, ROW_HEIGHT, MARGIN, LATENCY_HEIGHT = 9.0, 0.22, 1.2, 3.5
 
@@ -35,45 +36,42 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     compared = [row for row in found["rows"] if row["ratios"]]
     timed = _with_histograms(found["rows"])
-    heights = [MARGIN + ROW_HEIGHT * len(compared)] * bool(compared) + [LATENCY_HEIGHT] * bool(timed)
+    heights = [MARGIN + ROW_HEIGHT * len(compared)] * bool(compared) + [LATENCY_HEIGHT] * (timed is not None)
     figure = Figure(figsize=(WIDTH, sum(heights) or LATENCY_HEIGHT), layout="constrained")
     if heights:
         axes = list(figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0])
         if compared:
             _draw_ratios(axes.pop(0), compared)
-        if timed:
+        if timed is not None:
             _draw_latencies(axes.pop(0), timed)
     figure.savefig(path)
 
 
-def _with_histograms(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """Program and measurements of the first row that has histograms."""
-    for row in rows:
-        timed = [(role, measured) for role, measured in row["measured"].items() if measured["histograms"]]
-        if timed:
-            return timed
-    return []
+def _with_histograms(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first row that has histograms."""
+    return next((row for row in rows if any(measured["histograms"] for measured in row["measured"].values())), None)
 
 
 def _draw_ratios(axes: Any, rows: list[dict[str, Any]]) -> None:
-    spreads = [Spread.of(row["ratios"]) for row in rows]
-    places = range(len(rows))
-    medians = [spread.median for spread in spreads]
-    errors = [[s.median - s.low for s in spreads], [s.high - s.median for s in spreads]]
-    axes.errorbar(medians, places, xerr=errors, fmt="o", capsize=2)
+    for place, row in enumerate(rows):
+        spread = Spread.of(row["ratios"])
+        good = spread.median >= 1 if row["more_is_better"] else spread.median <= 1
+        errors = [[spread.median - spread.low], [spread.high - spread.median]]
+        axes.errorbar(spread.median, place, xerr=errors, fmt="o", capsize=2, color=GOOD if good else BAD)
     axes.axvline(1, color="gray", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_yticks(places, [f"{row['name']} ({row['unit']})" for row in rows])
+    axes.set_yticks(range(len(rows)), [f"{row['name']} ({row['unit']})" for row in rows])
+    axes.margins(y=0.02)
     axes.invert_yaxis()
-    axes.set_xlabel("qdevpy over QEMU: median, smallest and largest of the pairs")
+    axes.set_xlabel("qdevpy over QEMU: median, smallest and largest of the pairs; blue: the better one, orange: not")
 
 
-def _draw_latencies(axes: Any, timed: list[tuple[str, dict[str, Any]]]) -> None:
-    for role, measured in timed:
+def _draw_latencies(axes: Any, row: dict[str, Any]) -> None:
+    for role, measured in row["measured"].items():
         times, shares = _distribution(measured)
         axes.step(times, shares, where="post", label=f"{role}, {measured['setting']}")
     axes.set_xscale("log")
-    axes.set_xlabel("microseconds from kick to used buffer, 4 KiB random read, depth 1")
+    axes.set_xlabel(f"microseconds, {row['name'].rpartition('-')[0]}: {row['step']}")
     axes.set_ylabel("share of requests")
     axes.legend()
 

@@ -161,7 +161,8 @@ class Report:
         }
 
     def _row_as_json(self, row: Row) -> dict[str, Any]:
-        described = {"name": row.name, "step": row.step, "figure": row.figure.name, "unit": row.figure.unit}
+        described: dict[str, Any] = {"name": row.name, "step": row.step, "figure": row.figure.name, "unit": row.figure.unit}
+        described["more_is_better"] = row.figure.more_is_better
         measured: dict[str, Any] = {}
         for program in self._programs:
             found = self._results.of_row(program.role, row)

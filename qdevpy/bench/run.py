@@ -12,7 +12,7 @@ import attrs
 
 from qdevpy.bench.guest import Guest
 from qdevpy.bench.measurement import Measurement
-from qdevpy.bench.program import Program
+from qdevpy.bench.program import BenchError, Program
 from qdevpy.bench.suite import Figure, Place, Rig, Row, Setting, Start
 
 #: how long measurements are over those that look for the best setting, and how many of these there are
@@ -57,10 +57,12 @@ class Results:
 
     :ivar chosen: the setting for each
     :ivar measurements: one a turn
+    :ivar notes: what was left out, and why
     """
 
     chosen: dict[Key, Setting] = attrs.field(factory=dict)
     measurements: dict[Key, list[Measurement]] = attrs.field(factory=lambda: defaultdict(list))
+    notes: list[str] = attrs.field(factory=list)
 
     def numbers(self, role: str, row: Row) -> list[float]:
         """A row's figure in every turn of a program; empty where it was not measured."""
@@ -90,7 +92,7 @@ class Runner:
     :param programs: in the order of their turns
     :param kernel: the measuring guest
     :param hz: about how many cycles the guest's counter makes a second
-    :param progress: told the total number of boots first (as ``(0, total, "")``), then of each as it begins
+    :param progress: told of each boot as it begins
     """
 
     def __init__(
@@ -134,17 +136,31 @@ class Runner:
 
     def _choose(self, program: Program, rig: Rig, steps: Sequence[Step]) -> None:
         settings = rig.settings_of(program.role)
-        tried: dict[Setting, list[dict[Step, Measurement]]] = {setting: [] for setting in settings}
-        if len(settings) > 1:
-            length = self._effort.milliseconds / SHORTER
-            for _ in range(self._effort.rounds):
-                for setting, found in tried.items():
-                    found.append(self._boot(program, rig, setting, steps, length, "looking for the best setting"))
+        tried = self._try(program, rig, settings, steps) if len(settings) > 1 else {settings[0]: []}
         for step in steps:
             merits = {setting: [_merit(step, measured[step]) for measured in found] for setting, found in tried.items()}
             middles = {setting: statistics.median(found or [0]) for setting, found in merits.items()}
-            best = max(middles, key=middles.__getitem__)
-            self.results.chosen[program.role, rig, step.words] = best
+            self.results.chosen[program.role, rig, step.words] = max(middles, key=middles.__getitem__)
+
+    def _try(
+        self, program: Program, rig: Rig, settings: Sequence[Setting], steps: Sequence[Step]
+    ) -> dict[Setting, list[dict[Step, Measurement]]]:
+        """What each setting is good for. One that does not work here (no io_uring, ...) is left out with a note.
+
+        :raises BenchError: none works
+        """
+        tried: dict[Setting, list[dict[Step, Measurement]]] = {setting: [] for setting in settings}
+        for _ in range(self._effort.rounds):
+            for setting in list(tried):
+                try:
+                    length = self._effort.milliseconds / SHORTER
+                    tried[setting].append(self._boot(program, rig, setting, steps, length, "looking for the best setting"))
+                except BenchError as error:
+                    del tried[setting]
+                    if not tried:
+                        raise
+                    self.results.notes.append(f"'{setting.name}' is left out: {error}")
+        return tried
 
     def _take_turn(self, program: Program, rig: Rig, steps: Sequence[Step], what: str) -> None:
         chosen = {step: self.results.chosen[program.role, rig, step.words] for step in steps if program.role in step.programs}

@@ -100,6 +100,8 @@ def bench(
         )
         began = time.monotonic()
         results = runner.run(rows)
+    for note in results.notes:
+        click.echo(f"qdevpy: note: {note}", err=True)
     names_measured = {row.name for row in rows}
     targets = [target for target in suite.targets if target.rows & names_measured]
     report = Report(results, rows, targets, programs, describe_host(memory, folder))

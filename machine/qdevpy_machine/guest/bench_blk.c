@@ -98,8 +98,11 @@ static void kick(struct vring *ring, struct meter *m)
 }
 
 /* Take what one queue has, one round of its depth at most, and offer as many anew; how many there were. */
-static unsigned turn(struct worker *w, struct vring *ring, u64 now, bool again)
+static unsigned turn(struct worker *w, struct vring *ring, bool again)
 {
+    if (!vring_has_used(ring))
+        return 0;
+    u64 now = cycles(); /* behind the look: a request is never taken to be faster than it was */
     struct meter *m = w->meter;
     unsigned taken = 0;
     struct request *r;
@@ -143,7 +146,7 @@ static void transfer(void *worker)
         bool again = now - m->start < limit;
         unsigned taken = 0;
         for (unsigned q = w->first; q < b.queue_count; q += w->step)
-            taken += turn(w, b.rings[q], now, again);
+            taken += turn(w, b.rings[q], again);
         if (!again)
             in_flight -= taken;
         if (taken > 0 && idle_since != 0) {
