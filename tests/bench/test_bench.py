@@ -92,9 +92,9 @@ def test_no_request_fails_and_kicks_are_suppressed_not_invented(everything):
     for row, counts in requests:
         assert counts["failed"] == 0
         assert counts["requests"] > 0, row["name"]
-        assert 0 < counts["kicks"] <= counts["requests"], row["name"]
+        assert counts["kicks"] <= counts["requests"], row["name"]
         assert counts["bytes"] == counts["requests"] * (131072 if "128k" in row["name"] else 4096)
-        assert 0 <= counts["waited"] <= counts["end"] - counts["start"]
+        assert 0 <= counts["waited"] <= (counts["end"] - counts["start"]) * counts["vcpus"]
 
 
 def test_cpu_time_of_vcpus_and_others_is_told_apart(everything):
