@@ -12,7 +12,7 @@ from cffi import FFI
 HERE = "plugins/virtio_net/qdevpy_virtio_net"
 CORE = "qdevpy/native/include"
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
-PARTS = ("qn_queue", "qn_batch", "qn_tx", "qn_send", "qn_own", "qn_rx", "qn_read", "qn_deliver", "qn_filter")
+PARTS = ("qn_queue", "qn_batch", "qn_tx", "qn_send", "qn_udp", "qn_own", "qn_rx", "qn_read", "qn_deliver", "qn_filter")
 #: what cffi generates is not ours to keep warning-free
 GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]

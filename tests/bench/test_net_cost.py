@@ -23,8 +23,8 @@ FRAMES = 4096
 BUDGETS = {
     ("send", "tap", 1): 783,
     ("send", "tap", 32): 406,
-    ("send", "dgram", 1): 793,
-    ("send", "dgram", 32): 377,
+    ("send", "dgram", 1): 873,
+    ("send", "dgram", 32): 395,
     ("send", "stream", 1): 872,
     ("send", "stream", 32): 410,
     ("receive", "tap", 1): 1517,

@@ -122,6 +122,8 @@ struct qn_queue {
     /* tx */
     bool partial;       /* stream: some of the batch's next frame is out */
     bool refused;       /* datagrams: the next frame was refused once, and the socket connected anew */
+    size_t segment_max; /* UDP: the longest frame that may share a message with others; 0: none may */
+    struct qn_control *controls; /* UDP: QN_BATCH; NULL: not needed yet */
     uint8_t *tail;      /* stream: rest of a frame whose chain is gone; QN_TAIL_MAX bytes */
     size_t tail_len, tail_pos;
 
@@ -170,6 +172,10 @@ enum qn_sent qn_send_batch(struct qn_queue *q); /* QN_WAIT: the host is full, th
 enum qn_sent qn_send_tail(struct qn_queue *q);
 void qn_keep_tail(struct qn_queue *q); /* what is left of the batch's next frame */
 bool qn_connect_peer(struct qn_queue *q);
+
+/* qn_udp.c */
+size_t qn_segment_max(int fd); /* for a new queue's; 0: the host's kernel cuts no messages of this socket into datagrams */
+unsigned qn_fill_messages(struct qn_queue *q, unsigned n, uint8_t *frames); /* q->msgs of N frames; FRAMES in each */
 
 /* qn_tx.c */
 void qn_tx_run(struct qn_queue *q);

@@ -33,7 +33,7 @@ int qn_pop_readable(struct qn_queue *q)
     else if (c->len > QN_FRAME_MAX)
         c->drop = &q->counters.too_long;
     c->wire_len = htonl(c->len);
-    b->iov[c->first] = (struct iovec){&c->wire_len, sizeof(c->wire_len)};
+    b->iov[c->first] = (struct iovec){&c->wire_len, q->kind == QN_STREAM ? sizeof(c->wire_len) : 0};
     c->n = 1 + qd_iov_slice(e->iov, e->out_num, skip, e->out_len - skip, b->iov + c->first + 1);
     b->iovs += c->n;
     return 1;

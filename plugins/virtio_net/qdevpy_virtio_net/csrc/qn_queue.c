@@ -84,6 +84,7 @@ void qn_queue_free(struct qn_queue *q)
     free(q->tail);
     free(q->buf);
     free(q->msgs);
+    free(q->controls);
     free(q);
 }
 
@@ -152,6 +153,7 @@ int qn_plug(struct qn_queue *q, int kind, int fd, bool vnet_header, const char *
     q->fd = q->io.fd = own;
     q->vnet_header = vnet_header;
     q->gone = q->connected = false;
+    q->segment_max = kind == QN_DGRAM && !vnet_header ? qn_segment_max(own) : 0;
     memset(&q->dest, 0, sizeof(q->dest));
     q->dest.sun_family = AF_UNIX;
     memcpy(q->dest.sun_path, dest, dest_len);

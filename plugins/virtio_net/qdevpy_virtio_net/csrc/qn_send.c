@@ -66,23 +66,25 @@ static enum qn_sent send_tap(struct qn_queue *q, unsigned n)
 
 static enum qn_sent send_datagrams(struct qn_queue *q, unsigned n)
 {
-    struct qn_batch *b = &q->batch;
+    uint8_t frames[QN_BATCH];
 
     if (!qn_connect_peer(q)) {
         while (n--)
             drop_next(q, &q->counters.link_down);
         return QN_SENT;
     }
-    for (unsigned i = 0; i < n; i++) {
-        struct qn_chain *c = &b->chain[b->next + i];
-        q->msgs[i].msg_hdr.msg_iov = b->iov + c->first + 1;
-        q->msgs[i].msg_hdr.msg_iovlen = c->n - 1;
+    unsigned messages = qn_fill_messages(q, n, frames);
+    int sent = sendmmsg(q->fd, q->msgs, messages, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && frames[0] > 1 && errno != EAGAIN && errno != EINTR) {
+        /* too long for a packet on its way, or another reason that single frames may not have */
+        q->segment_max = q->batch.chain[q->batch.next].len - 1;
+        return QN_SENT;
     }
-    int sent = sendmmsg(q->fd, q->msgs, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0)
         return refused(q);
-    while (sent--)
-        sent_next(q);
+    for (int i = 0; i < sent; i++)
+        while (frames[i]--)
+            sent_next(q);
     return QN_SENT;
 }
 
