@@ -18,6 +18,15 @@ VARIANTS = {
     "legacy only": (2, {f"global.{device}.disable-modern": "on" for device in DEVICES}),
     "modern only": (2, {f"global.{device}.disable-legacy": "on" for device in DEVICES}),
     "packed": (2, {f"global.{device}.packed": "on" for device in DEVICES}),
+    "four queues on two threads": (
+        4,
+        {
+            "objects.io0.type": "iothread",
+            "objects.io1.type": "iothread",
+            "devices.disk0.num-queues": "4",
+            "devices.disk0.iothread-vq-mapping": '[{"iothread": "io0"}, {"iothread": "io1"}]',
+        },
+    ),
     "ioeventfd off": (2, {f"global.{device}.ioeventfd": "off" for device in DEVICES[1:]}),
 }
 
