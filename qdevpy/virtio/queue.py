@@ -50,6 +50,7 @@ class QueueState(enum.Enum):
     ATTACHED = "attached"
 
 
+IDLE: int = lib.QD_VQ_IDLE
 STATES = {
     lib.QD_VQ_IDLE: QueueState.IDLE,
     lib.QD_VQ_STARTED: QueueState.STARTED,
@@ -312,30 +313,33 @@ class VirtQueue:
 
     def pop(self) -> Element | None:
         """The next chain, or None where the driver has offered none; a broken ring marks the device broken."""
-        if self.state is QueueState.IDLE:
+        pointer = self.pointer
+        if not pointer or pointer.state == IDLE:
             return None
         if self._elem is None:
-            self._elem = ffi.new("struct qd_elem *")
-        elem = self._elem
-        found = lib.qd_vq_pop(self.pointer, elem, self._kicks)
+            self._elem = ffi.new("struct qd_elem *"), ffi.new("uint64_t[]", lib.QD_ELEM_WORDS + 2 * lib.QD_VRING_MAX)
+        elem, words = self._elem
+        found = lib.qd_vq_pop(pointer, elem, self._kicks)
         if found < 0:
             self.device.mark_broken(f"{self.label}: {self._ring_error()}")
         if found <= 0:
             return None
-        buffers = [self._view(elem.iov[i]) for i in range(elem.out_num + elem.in_num)]
-        return Element(elem.head, buffers[: elem.out_num], buffers[elem.out_num :], elem.out_len, elem.in_len)
-
-    def _view(self, iov: Any) -> memoryview:
-        return self.device.machine.memory.host_view(int(ffi.cast("uintptr_t", iov.iov_base)), iov.iov_len)
+        # one call for all numbers: an attribute of C's costs as much as a call does
+        head, out_num, out_len, in_len, *places = ffi.unpack(words, lib.qd_elem_words(elem, words))
+        view = self.device.machine.memory.host_view
+        buffers = [view(places[i], places[i + 1]) for i in range(0, len(places), 2)]
+        return Element(head, buffers[:out_num], buffers[out_num:], out_len, in_len)
 
     def push(self, element: Element, written: int) -> None:
         """Give a chain back with WRITTEN bytes in its writable part; the driver sees it after :meth:`flush`."""
-        if self.state is not QueueState.IDLE:
-            lib.qd_vq_push(self.pointer, element.head, written)
+        pointer = self.pointer
+        if pointer and pointer.state != IDLE:
+            lib.qd_vq_push(pointer, element.head, written)
 
     def flush(self) -> None:
         """Show the driver what was pushed, and interrupt it if it wants that."""
-        if self.state is not QueueState.IDLE and lib.qd_vq_publish(self.pointer):
+        pointer = self.pointer
+        if pointer and pointer.state != IDLE and lib.qd_vq_publish(pointer):
             self.device.bindings.notify_queue(self)
 
     def set_kicks_enabled(self, enabled: bool) -> bool:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main loop: file descriptors, timers and calls from other threads, on the thread that runs the machine.
 
-Callbacks run with the VM lock held. Python's ``selectors`` does the waiting; no native queue depends on it.
+Callbacks run with the VM lock held. No native queue depends on it; a queue that Python serves does, so what happens
+between two rounds is little.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import os
-import selectors
+import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 
 log = logging.getLogger(__name__)
 
 Callback = Callable[[], None]
+
+#: what a callback may wait for; a hang-up or an error is news for both
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+MAX_EVENTS = 64  #: of one round
 
 
 class Timer:
@@ -43,14 +49,15 @@ class MainLoop:
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
         self._lock = lock
-        self._selector = selectors.EpollSelector()
+        self._epoll = select.epoll()
+        self._handlers: dict[int, dict[int, Callback]] = {}  # by descriptor, then by what it waits for
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._posted: deque[Callback] = deque()
         self._once: set[Callback] = set()  # of call_once_soon, not called yet
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._mutex = threading.Lock()
-        self._selector.register(self._wake_read, selectors.EVENT_READ, {})
+        self._epoll.register(self._wake_read, READ)
 
     @property
     def wake_fd(self) -> int:
@@ -59,17 +66,14 @@ class MainLoop:
 
     def close(self) -> None:
         """Forget everything and free the descriptors of the loop's own."""
-        self._selector.close()
+        self._epoll.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
     def _change(self, fd: int, event: int, callback: Callback | None) -> None:
         with self._mutex:
-            try:
-                callbacks: dict[int, Callback] = dict(self._selector.get_key(fd).data)
-                known = True
-            except KeyError:
-                callbacks, known = {}, False
+            known = fd in self._handlers
+            callbacks = dict(self._handlers.get(fd, ()))
             callbacks.pop(event, None)
             if callback is not None:
                 callbacks[event] = callback
@@ -77,29 +81,34 @@ class MainLoop:
             for wanted in callbacks:
                 mask |= wanted
             if mask and known:
-                self._selector.modify(fd, mask, callbacks)
+                self._epoll.modify(fd, mask)
             elif mask:
-                self._selector.register(fd, mask, callbacks)
+                self._epoll.register(fd, mask)
             elif known:
-                self._selector.unregister(fd)
+                with suppress(OSError):  # it was closed before
+                    self._epoll.unregister(fd)
+            if mask:
+                self._handlers[fd] = callbacks
+            else:
+                self._handlers.pop(fd, None)
 
     def add_reader(self, fd: int, callback: Callback) -> None:
         """Call when FD is readable, as long as it is; replaces an earlier reader. Any thread."""
-        self._change(fd, selectors.EVENT_READ, callback)
+        self._change(fd, READ, callback)
         self.wake()
 
     def remove_reader(self, fd: int) -> None:
         """Before FD is closed; harmless where there is none."""
-        self._change(fd, selectors.EVENT_READ, None)
+        self._change(fd, READ, None)
 
     def add_writer(self, fd: int, callback: Callback) -> None:
         """Call when FD is writable, as long as it is."""
-        self._change(fd, selectors.EVENT_WRITE, callback)
+        self._change(fd, WRITE, callback)
         self.wake()
 
     def remove_writer(self, fd: int) -> None:
         """Before FD is closed; harmless where there is none."""
-        self._change(fd, selectors.EVENT_WRITE, None)
+        self._change(fd, WRITE, None)
 
     def call_soon(self, callback: Callback) -> None:
         """Call on the loop's thread, soon. Any thread."""
@@ -137,14 +146,16 @@ class MainLoop:
             timeout = 0
         elif self._timers:
             until = max(0.0, self._timers[0][0] - time.monotonic())
-            timeout = until if timeout is None else min(timeout, until)
-        for key, mask in self._selector.select(timeout):
-            if key.fd == self._wake_read:
+            timeout = until if timeout is None or until < timeout else timeout
+        # up to the next millisecond, which is what epoll counts in: a timer is due after the wait, not just before
+        for fd, mask in self._epoll.poll(-1 if timeout is None else math.ceil(timeout * 1e3) * 1e-3, MAX_EVENTS):
+            if fd == self._wake_read:
                 os.read(self._wake_read, 4096)
                 continue
-            for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
-                if mask & event:
-                    self._call_ready(key.fd, event)
+            if mask & ~WRITE:
+                self._call_ready(fd, READ)
+            if mask & ~READ:
+                self._call_ready(fd, WRITE)
         while self._timers and self._timers[0][0] <= time.monotonic():
             with self._mutex:
                 timer = heapq.heappop(self._timers)[2]
@@ -156,16 +167,17 @@ class MainLoop:
     def _call_ready(self, fd: int, event: int) -> None:
         """Call unless an earlier callback of this round took the handler away."""
         with self._lock:
-            try:
-                callback = self._selector.get_key(fd).data.get(event)
-            except KeyError:
-                return
+            callbacks = self._handlers.get(fd)
+            callback = callbacks.get(event) if callbacks is not None else None
             if callback is not None:
-                self._call(callback)
+                self._run(callback)
 
     def _call(self, callback: Callback) -> None:
         with self._lock:
-            try:
-                callback()
-            except Exception:  # a device's failure must not end the machine
-                log.exception("in a main-loop callback")
+            self._run(callback)
+
+    def _run(self, callback: Callback) -> None:
+        try:
+            callback()
+        except Exception:  # a device's failure must not end the machine
+            log.exception("in a main-loop callback")

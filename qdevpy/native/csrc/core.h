@@ -21,6 +21,10 @@ void qd_vq_forget(struct qd_vq *vq);
 void qd_vdev_set_error(struct qd_vdev *vdev, const char *why);
 /* For queues that Python serves: pop one chain, keeping the driver's kicks on where KICKS. As qd_vring_pop(). */
 int qd_vq_pop(struct qd_vq *vq, struct qd_elem *elem, bool kicks);
+/* ELEM as numbers, which Python takes over in one piece: head, out_num, out_len, in_len, then address and length of each
+ * buffer; how many. WORDS has room for QD_ELEM_WORDS and two for each of QD_VRING_MAX buffers. */
+#define QD_ELEM_WORDS 4
+uint32_t qd_elem_words(const struct qd_elem *elem, uint64_t *words);
 void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len);
 bool qd_vq_publish(struct qd_vq *vq); /* true: the driver wants an interrupt */
 bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled); /* true: entries are there already */

@@ -178,6 +178,8 @@ int qd_vq_setup(struct qd_vq *vq, uint16_t num, uint64_t desc, uint64_t avail, u
 void qd_vq_forget(struct qd_vq *vq);
 void qd_vdev_set_error(struct qd_vdev *vdev, const char *why);
 int qd_vq_pop(struct qd_vq *vq, struct qd_elem *elem, bool kicks);
+#define QD_ELEM_WORDS ...
+uint32_t qd_elem_words(const struct qd_elem *elem, uint64_t *words);
 void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len);
 bool qd_vq_publish(struct qd_vq *vq);
 bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled);

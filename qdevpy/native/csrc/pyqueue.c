@@ -42,6 +42,20 @@ int qd_vq_pop(struct qd_vq *vq, struct qd_elem *elem, bool kicks)
     return n;
 }
 
+uint32_t qd_elem_words(const struct qd_elem *elem, uint64_t *words)
+{
+    uint32_t n = (uint32_t)elem->out_num + elem->in_num;
+    *words++ = elem->head;
+    *words++ = elem->out_num;
+    *words++ = elem->out_len;
+    *words++ = elem->in_len;
+    for (uint32_t i = 0; i < n; i++) {
+        *words++ = (uintptr_t)elem->iov[i].iov_base;
+        *words++ = elem->iov[i].iov_len;
+    }
+    return QD_ELEM_WORDS + 2 * n;
+}
+
 void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len)
 {
     qd_vring_push(&vq->ring, head, len);
