@@ -3,36 +3,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import platform
 import shutil
 from collections.abc import Iterator
 from importlib import import_module
-from typing import NamedTuple
 
 import click
 
+from qdevpy.plugin.finding import Finding
 from qdevpy.plugin.manager import load_plugins
-
-#: system call number on x86-64 (arch/x86/entry/syscalls/syscall_64.tbl)
-_IO_URING_SETUP = 425
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at.
-
-    :ivar found: what there is, or why there is none
-    :ivar advice: what to do where ``ok`` is false
-    :ivar required: nothing boots without it
-    """
-
-    name: str
-    ok: bool
-    found: str
-    advice: str = ""
-    required: bool = False
 
 
 def examine() -> Iterator[Finding]:
@@ -46,7 +26,6 @@ def examine() -> Iterator[Finding]:
     yield _device_file(
         "/dev/vhost-net", "in-kernel virtio-net", "modprobe vhost_net, and be allowed to open it; nothing needs it yet"
     )
-    yield _io_uring()
     yield _program("passt", "netdev type user", "apt install passt")
     yield _program("qemu-system-x86_64", "comparison and the tests' lab", "apt install qemu-system-x86")
     yield from _plugins()
@@ -93,16 +72,6 @@ def _device_file(path: str, purpose: str, advice: str) -> Finding:
     return Finding(path, True, purpose)
 
 
-def _io_uring() -> Finding:
-    """Ask for a ring without entries: EINVAL from a kernel that has it, ENOSYS or EPERM otherwise."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall(ctypes.c_long(_IO_URING_SETUP), ctypes.c_uint(0), ctypes.c_void_p(None))
-    error = ctypes.get_errno()
-    ok = error in (errno.EINVAL, errno.EFAULT)
-    advice = "sysctl kernel.io_uring_disabled=0, or a kernel from 5.10; drives use aio: threads without it"
-    return Finding("io_uring", ok, "drives' aio: io_uring" if ok else os.strerror(error), advice)
-
-
 def _program(name: str, purpose: str, advice: str) -> Finding:
     where = shutil.which(name)
     return Finding(name, where is not None, where or f"not in PATH ({purpose})", advice)
@@ -113,6 +82,16 @@ def _plugins() -> Iterator[Finding]:
     yield Finding("plugins", not registry.broken, f"{len(registry.device_types)} device types", "see below")
     for broken in registry.broken:
         yield Finding(f"plugin {broken.plugin}", False, broken.message, f"reinstall or remove {broken.distribution}")
+    for name in registry.doctors:
+        yield from _asked(name)
+
+
+def _asked(module: str) -> Iterator[Finding]:
+    """What a plugin's module finds; somebody else's code may raise anything."""
+    try:
+        yield from import_module(module).findings()
+    except Exception as error:
+        yield Finding(module, False, f"{type(error).__name__}: {error}", "reinstall its plugin")
 
 
 @click.command()

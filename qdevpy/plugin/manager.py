@@ -40,6 +40,7 @@ class Offer:
         self.netdevs: dict[str, type[Backend]] = {}
         self.definitions: dict[str, str] = {}
         self.benches: dict[str, str] = {}
+        self.doctors: dict[str, str] = {}
 
 
 def load_plugins(entry_points: Iterable[EntryPoint] | None = None) -> Registry:
@@ -102,7 +103,8 @@ def _collect(manager: pluggy.PluginManager, plugin: object, distribution: str) -
     offer.boards = _boards(_call(manager, plugin, "qdevpy_boards"))
     offer.netdevs = _netdevs(_call(manager, plugin, "qdevpy_netdevs"))
     offer.definitions = _definitions(_call(manager, plugin, "qdevpy_definitions"))
-    offer.benches = _benches(_call(manager, plugin, "qdevpy_benches"))
+    offer.benches = _modules("qdevpy_benches", _call(manager, plugin, "qdevpy_benches"))
+    offer.doctors = _modules("qdevpy_doctors", _call(manager, plugin, "qdevpy_doctors"))
     return offer
 
 
@@ -182,8 +184,8 @@ def _definitions(offered: list[Any]) -> dict[str, str]:
     return _by_name("qdevpy_definitions", ((os.path.splitext(os.path.basename(path))[0], path) for path in paths))
 
 
-def _benches(offered: list[Any]) -> dict[str, str]:
+def _modules(hook: str, offered: list[Any]) -> dict[str, str]:
     for module in offered:
         if not isinstance(module, str):
-            raise PluginError(f"qdevpy_benches() offers {module!r}; expected names of modules")
-    return _by_name("qdevpy_benches", ((module, module) for module in offered))
+            raise PluginError(f"{hook}() offers {module!r}; expected names of modules")
+    return _by_name(hook, ((module, module) for module in offered))

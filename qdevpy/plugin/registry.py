@@ -34,6 +34,7 @@ SORTS = {
     "netdevs": "netdev type",
     "definitions": "machine definition",
     "benches": "bench module",
+    "doctors": "doctor module",
 }
 
 
@@ -184,6 +185,11 @@ class Registry:
     def benches(self) -> Sequence[str]:
         """Names of all modules with measurements, in the order of plugins."""
         return tuple(self.load_all()._known.benches)
+
+    @property
+    def doctors(self) -> Sequence[str]:
+        """Names of all modules that look at the host, in the order of plugins."""
+        return tuple(self.load_all()._known.doctors)
 
     def base_properties(self) -> Mapping[str, Mapping[str, Property]]:
         """By every type name that device types derive from (``virtio-pci``), the properties that one of them has.

@@ -65,3 +65,11 @@ def qdevpy_benches() -> Iterable[str]:
     returns a :class:`qdevpy.bench.suite.Suite`. Only ``qdevpy bench`` imports them.
     """
     raise NotImplementedError
+
+
+@hookspec
+def qdevpy_doctors() -> Iterable[str]:
+    """Modules that know what the plugin's devices need of the host, by their import names; each has a function
+    ``findings()`` that yields :class:`qdevpy.plugin.finding.Finding`. Only ``qdevpy doctor`` imports them.
+    """
+    raise NotImplementedError

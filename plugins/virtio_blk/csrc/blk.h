@@ -107,6 +107,8 @@ struct blk_engine {
     void (*submit)(struct blk_queue *q);        /* all that was queued is on its way; may call blk_io_done() */
     void (*reap)(struct blk_queue *q);          /* blk_io_done() for all that is ready */
     void (*wait)(struct blk_queue *q);          /* until reap() has something to do */
+    /* NULL where q->wake is not rung for completions. Any thread, no lock: has reap() something to do? A look at memory */
+    bool (*ready)(const struct blk_queue *q);
     void (*stop)(struct blk_queue *q);          /* nothing is in flight */
 };
 
@@ -130,7 +132,9 @@ struct blk_queue {
     uint32_t fresh;        /* reqs[fresh..] were never used, their memory was never touched */
     uint32_t inflight;
     uint32_t pushed;       /* since the last flush */
-    bool more;             /* chains were left in the ring; wake is signalled */
+    bool more;             /* chains were left in the ring; wake is signalled; atomic */
+    bool again;            /* the engine could not take all; wake is signalled; atomic */
+    bool polled;           /* the loop looks for itself and need not be woken; atomic */
     bool retry;            /* started again: what is held is tried again by the next kick, which every start brings */
     struct blk_req *held, **held_end; /* failed and wait for the machine to go on, the oldest first */
     unsigned n_held;
@@ -157,7 +161,8 @@ void blk_issue(struct blk_req *req);      /* a step: now where that needs no wai
 /* for engines */
 void blk_io_done(struct blk_req *req, int64_t result); /* may queue the next step */
 int64_t blk_perform(const struct blk_disk *disk, const struct blk_io *io); /* blocks; bytes, 0 or -errno */
-void blk_wake(struct blk_queue *q);                    /* any thread: have the loop come back */
+void blk_wake(struct blk_queue *q);                    /* any thread: have the loop see what ready() sees */
+void blk_come_back(struct blk_queue *q);               /* have the loop reap and submit once more */
 void blk_wait_for_wake(struct blk_queue *q);           /* blocks until somebody has rung q->wake */
 void blk_resume(struct blk_queue *q);                  /* on the loop, without the lock: reap and go on */
 

@@ -121,7 +121,7 @@ static void native_submit(struct blk_queue *q)
         long taken = syscall(SYS_io_submit, n->context, (long)count, list);
         if (taken < 0 && errno == EAGAIN) {
             /* the kernel is short of memory: what is left goes the next time round */
-            blk_wake(q);
+            blk_come_back(q);
             break;
         }
         if (taken <= 0) /* the first one cannot be had; the others may */
@@ -132,7 +132,6 @@ static void native_submit(struct blk_queue *q)
     blk_pool_submit(n->pool);
 }
 
-/* 32-bit systems aside, a result is what the system call of the same name would return. */
 static void event_done(const struct io_event *event)
 {
     blk_io_done((struct blk_req *)(uintptr_t)event->data, event->res);
@@ -171,6 +170,14 @@ static void native_reap(struct blk_queue *q)
     blk_pool_reap(n->pool);
 }
 
+static bool native_ready(const struct blk_queue *q)
+{
+    const struct native *n = q->engine_state;
+    const struct aio_ring *ring = n->ring;
+    bool found = ring && __atomic_load_n(&ring->head, __ATOMIC_RELAXED) != __atomic_load_n(&ring->tail, __ATOMIC_RELAXED);
+    return found || blk_pool_ready(n->pool);
+}
+
 static void native_stop(struct blk_queue *q)
 {
     struct native *n = q->engine_state;
@@ -186,5 +193,6 @@ const struct blk_engine blk_native = {
     .submit = native_submit,
     .reap = native_reap,
     .wait = blk_wait_for_wake,
+    .ready = native_ready,
     .stop = native_stop,
 };

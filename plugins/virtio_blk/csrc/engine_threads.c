@@ -27,6 +27,11 @@ static void threads_reap(struct blk_queue *q)
     blk_pool_reap(q->engine_state);
 }
 
+static bool threads_ready(const struct blk_queue *q)
+{
+    return blk_pool_ready(q->engine_state);
+}
+
 static void threads_stop(struct blk_queue *q)
 {
     blk_pool_free(q->engine_state);
@@ -39,5 +44,6 @@ const struct blk_engine blk_threads = {
     .submit = threads_submit,
     .reap = threads_reap,
     .wait = blk_wait_for_wake,
+    .ready = threads_ready,
     .stop = threads_stop,
 };

@@ -35,6 +35,15 @@ static void ring_ready(struct qd_fd *fd, uint32_t events)
     blk_resume(fd->opaque);
 }
 
+/* What has completed is in the ring without a system call of ours: its task work runs when this thread is interrupted. */
+static bool ring_poll(struct qd_fd *fd)
+{
+    const struct blk_queue *q = fd->opaque;
+    const struct uring *u = q->engine_state;
+    const struct io_uring_cq *cq = &u->ring.cq;
+    return __atomic_load_n(cq->khead, __ATOMIC_RELAXED) != __atomic_load_n(cq->ktail, __ATOMIC_RELAXED);
+}
+
 static int uring_start(struct blk_queue *q)
 {
     struct uring *u = calloc(1, sizeof(*u));
@@ -48,14 +57,16 @@ static int uring_start(struct blk_queue *q)
         return error;
     }
     u->fixed_file = io_uring_register_files(&u->ring, &q->disk->fd, 1) == 0;
-    u->ready = (struct qd_fd){.fd = u->ring.ring_fd, .events = EPOLLIN, .ready = ring_ready, .opaque = q};
+    u->ready =
+        (struct qd_fd){.fd = u->ring.ring_fd, .events = EPOLLIN, .ready = ring_ready, .opaque = q, .poll = ring_poll};
+    q->engine_state = u; /* before the loop may poll */
     error = q->vq->api->loop_add(q->vq->loop, &u->ready);
     if (error) {
+        q->engine_state = NULL;
         io_uring_queue_exit(&u->ring);
         free(u);
         return error;
     }
-    q->engine_state = u;
     return 0;
 }
 
@@ -120,7 +131,7 @@ static void uring_submit(struct blk_queue *q)
         uring_reap(q);
         if (error < 0 && error != -EINTR) {
             /* the kernel is short of memory: what is left goes the next time round */
-            blk_wake(q);
+            blk_come_back(q);
             break;
         }
     }

@@ -90,17 +90,17 @@ static bool merge(struct blk_req **reqs, unsigned n, unsigned niov, uint64_t byt
     return true;
 }
 
-/* Requests that go to the engine before it is told to submit them. */
-static unsigned max_batch(const struct blk_queue *q)
+/* Steps that go to the engine before it is told to submit them: the I/O thread's aio-max-batch, where it is less. */
+static uint64_t max_batch(const struct blk_queue *q)
 {
-    (void)q; /* here an I/O thread's aio-max-batch has its place */
-    return BLK_PLUG;
+    uint64_t chosen = q->vq->api->loop_max_batch(q->vq->loop);
+    return chosen && chosen < BLK_PLUG ? chosen : BLK_PLUG;
 }
 
 void blk_unplug(struct blk_queue *q)
 {
     struct blk_req **reqs = q->plug, **end = reqs + q->n_plugged;
-    unsigned limit = max_batch(q), issued = 0;
+    uint64_t limit = max_batch(q), issued = 0;
     q->n_plugged = 0; /* what is issued here is not plugged again */
     sort(reqs, (unsigned)(end - reqs));
     while (reqs < end) {

@@ -153,6 +153,11 @@ void blk_pool_submit(struct blk_pool *p)
     p->jobs_end = &p->jobs;
 }
 
+bool blk_pool_ready(const struct blk_pool *p)
+{
+    return __atomic_load_n(&p->done, __ATOMIC_RELAXED) != NULL;
+}
+
 void blk_pool_reap(struct blk_pool *p)
 {
     struct blk_req *req = __atomic_exchange_n(&p->done, NULL, __ATOMIC_ACQUIRE);

@@ -16,5 +16,7 @@ void blk_pool_free(struct blk_pool *p);             /* nothing is in flight */
 void blk_pool_queue(struct blk_pool *p, struct blk_req *req);
 void blk_pool_submit(struct blk_pool *p); /* what was queued is on its way */
 void blk_pool_reap(struct blk_pool *p);   /* blk_io_done() for all that is ready */
+/* Any thread, no lock: has blk_pool_reap() something to do? */
+bool blk_pool_ready(const struct blk_pool *p);
 
 #endif

@@ -11,6 +11,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define store(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+
 static void flush(struct blk_queue *q)
 {
     if (!q->pushed)
@@ -70,7 +73,7 @@ static void serve(struct blk_queue *q)
 {
     struct qd_vring *ring = &q->vq->ring;
     unsigned budget = 2u * ring->num, total = 0;
-    q->more = false;
+    store(&q->more, false);
     if (q->retry)
         retry_held(q);
     do {
@@ -79,7 +82,7 @@ static void serve(struct blk_queue *q)
         total += n;
         q->engine->submit(q);
         if (total >= budget) {
-            q->more = true;
+            store(&q->more, true);
             blk_wake(q);
             break;
         }
@@ -96,6 +99,10 @@ static void blk_kick(struct qd_vq *vq)
 void blk_wake(struct blk_queue *q)
 {
     uint64_t one = 1;
+    /* pairs with the fence in stop_polling(): either we see that nobody looks, or it sees what we are called for */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (load(&q->polled))
+        return;
     ssize_t written = write(q->wake.fd, &one, sizeof(one));
     (void)written; /* fails only where the eventfd is signalled already */
 }
@@ -110,6 +117,35 @@ void blk_wait_for_wake(struct blk_queue *q)
     (void)got;
 }
 
+void blk_come_back(struct blk_queue *q)
+{
+    store(&q->again, true);
+    blk_wake(q);
+}
+
+static bool wake_poll(struct qd_fd *fd)
+{
+    const struct blk_queue *q = fd->opaque;
+    return load(&q->more) || load(&q->again) || (q->engine->ready && q->engine->ready(q));
+}
+
+static void stop_polling(struct blk_queue *q)
+{
+    store(&q->polled, false);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with that in blk_wake() */
+}
+
+static bool wake_polling(struct qd_fd *fd, bool on)
+{
+    struct blk_queue *q = fd->opaque;
+    if (on) {
+        store(&q->polled, true);
+        return false;
+    }
+    stop_polling(q);
+    return wake_poll(fd);
+}
+
 /* Go on where the budget ended. 2.1.1: a device that needs a reset serves nothing. */
 static void serve_rest(struct blk_queue *q)
 {
@@ -120,6 +156,7 @@ static void serve_rest(struct blk_queue *q)
 void blk_resume(struct blk_queue *q)
 {
     pthread_mutex_lock(&q->vq->lock);
+    store(&q->again, false);
     q->engine->reap(q);
     q->engine->submit(q);
     flush(q);
@@ -131,7 +168,7 @@ static void woken(struct qd_fd *fd, uint32_t events)
 {
     struct blk_queue *q = fd->opaque;
     uint64_t count;
-    (void)events;
+    (void)events; /* 0 where it was polled: the kernel signals it nevertheless for Linux AIO */
     /* cleared before looking: what comes later signals anew */
     ssize_t got = read(q->wake.fd, &count, sizeof(count));
     (void)got;
@@ -172,7 +209,7 @@ static int blk_start(struct qd_vq *vq)
     struct blk_queue *q = vq->opaque;
     q->vq = vq;
     q->inflight = q->pushed = 0;
-    q->more = false;
+    q->more = q->again = q->polled = false;
     q->misses = q->skip = 0;
     q->engine = engines[q->disk->aio];
     if (!q->engine)
@@ -183,7 +220,8 @@ static int blk_start(struct qd_vq *vq)
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    q->wake = (struct qd_fd){.fd = fd, .events = EPOLLIN, .ready = woken, .opaque = q};
+    q->wake = (struct qd_fd){
+        .fd = fd, .events = EPOLLIN, .ready = woken, .opaque = q, .poll = wake_poll, .polling = wake_polling};
     if (!q->reqs)
         q->reqs = calloc(vq->ring.num, sizeof(*q->reqs));
     int error = q->reqs ? q->engine->start(q) : -ENOMEM;
@@ -203,7 +241,8 @@ static int blk_start(struct qd_vq *vq)
 static void blk_stop(struct qd_vq *vq)
 {
     struct blk_queue *q = vq->opaque;
-    serve_rest(q); /* its kick came before */
+    stop_polling(q); /* from here on the engine is waited for */
+    serve_rest(q);   /* its kick came before */
     while (q->inflight) {
         q->engine->reap(q);
         q->engine->submit(q);

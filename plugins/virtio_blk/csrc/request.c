@@ -493,7 +493,10 @@ bool blk_accept(struct blk_queue *q, struct blk_req *req)
         return qd_vring_break(&q->vq->ring, "request without a complete header"), false;
     if (!e->in_len)
         return qd_vring_break(&q->vq->ring, "request without a status byte"), false;
-    qd_iov_read(e->iov, e->out_num, 0, &h, sizeof(h));
+    if (e->iov->iov_len >= sizeof(h)) /* as all drivers lay it out */
+        memcpy(&h, e->iov->iov_base, sizeof(h));
+    else
+        qd_iov_read(e->iov, e->out_num, 0, &h, sizeof(h));
     const struct iovec *last = &e->iov[e->out_num + e->in_num - 1];
     req->q = q;
     req->status = (uint8_t *)last->iov_base + last->iov_len - 1;

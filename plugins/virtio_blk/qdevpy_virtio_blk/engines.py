@@ -10,6 +10,13 @@ import os
 ENGINES = ("threads", "io_uring", "native")
 AIO_NULL = len(ENGINES)
 
+#: what a drive that chooses it gets
+PURPOSE = {
+    "threads": "drives' I/O by threads; always there",
+    "io_uring": "drives' I/O by io_uring",
+    "native": "drives' I/O by Linux AIO, with cache.direct",
+}
+
 #: what to do about an errno of io_uring_setup(2) or io_setup(2), beyond what its own text says
 _ADVICE = {
     ("io_uring", errno.EPERM): "sysctl kernel.io_uring_disabled=0",

@@ -21,3 +21,9 @@ def qdevpy_devices() -> Iterable[type[Device]]:
 def qdevpy_benches() -> Iterable[str]:
     """Requests of a disk."""
     return ["qdevpy_virtio_blk.bench"]
+
+
+@hookimpl
+def qdevpy_doctors() -> Iterable[str]:
+    """Which engines there are."""
+    return ["qdevpy_virtio_blk.doctor"]

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import errno
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cli_parts import Program
 
+import qdevpy_virtio_blk.doctor
 from qdevpy.accel.kvm.doctor import HostReport
 from qdevpy.cli import doctor
-from qdevpy.cli.doctor import Finding
+from qdevpy.plugin.finding import Finding
+from qdevpy_virtio_blk import engines
+from qdevpy_virtio_blk.plugin import qdevpy_doctors
 
 
 def test_doctor_prints_findings_and_advice(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +42,49 @@ def test_doctor_fails_where_something_required_is_missing(program: Program, monk
 def test_doctor_looks_at_everything(program: Program) -> None:
     out = program("doctor").out
 
-    assert all(name in out for name in ("C core", "/dev/kvm", "/dev/net/tun", "io_uring", "passt", "plugins"))
+    assert all(name in out for name in ("C core", "/dev/kvm", "/dev/net/tun", "passt", "plugins"))
+
+
+@pytest.mark.parametrize(
+    ("error", "found", "ok"),
+    [
+        (0, "drives' I/O by io_uring", True),
+        (errno.EPERM, "the kernel refuses io_uring (Operation not permitted: sysctl kernel.io_uring_disabled=0)", False),
+        (errno.ENOSYS, "neither this build of qdevpy (liburing-dev was missing) nor perhaps the kernel has io_uring", False),
+    ],
+)
+def test_disk_engines_are_told_of(monkeypatch: pytest.MonkeyPatch, error: int, found: str, ok: bool) -> None:
+    lib = SimpleNamespace(blk_probe=lambda engine: -error if engines.ENGINES[engine] == "io_uring" else 0)
+    monkeypatch.setitem(sys.modules, "qdevpy_virtio_blk._native", SimpleNamespace(lib=lib))
+
+    told = {finding.name: finding for finding in qdevpy_virtio_blk.doctor.findings()}
+
+    assert list(told) == ["aio: threads", "aio: io_uring", "aio: native"]
+    assert (told["aio: io_uring"].found, told["aio: io_uring"].ok) == (found, ok)
+    assert told["aio: native"].ok
+
+
+def test_disk_engines_that_were_not_built_say_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "qdevpy_virtio_blk._native", None)
+
+    (finding,) = qdevpy_virtio_blk.doctor.findings()
+
+    assert not finding.ok
+    assert "build it" in finding.advice
+
+
+def test_plugins_findings_are_among_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = SimpleNamespace(broken=(), device_types={}, doctors=qdevpy_doctors())
+    monkeypatch.setattr(doctor, "load_plugins", lambda: registry)
+
+    assert [finding.name for finding in doctor._plugins()] == ["plugins", "aio: threads", "aio: io_uring", "aio: native"]
+
+
+def test_plugin_whose_findings_fail_is_named() -> None:
+    (finding,) = doctor._asked("no_such_module_of_a_plugin")
+
+    assert (finding.name, finding.ok) == ("no_such_module_of_a_plugin", False)
+    assert "ModuleNotFoundError" in finding.found
 
 
 def findings_for(monkeypatch: pytest.MonkeyPatch, **report: Any) -> dict[str, Finding]:

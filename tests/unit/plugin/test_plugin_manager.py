@@ -162,6 +162,7 @@ def broken_hooks() -> list[Any]:
         pytest.param({"qdevpy_netdevs": returning([Lamp])}, "expected classes derived from", id="no netdev"),
         pytest.param({"qdevpy_definitions": returning([3])}, "expected paths", id="no path"),
         pytest.param({"qdevpy_benches": returning([3])}, "expected names of modules", id="no module"),
+        pytest.param({"qdevpy_doctors": returning([3])}, "expected names of modules", id="no doctor"),
     ]
 
 
