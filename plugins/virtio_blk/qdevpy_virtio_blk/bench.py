@@ -69,7 +69,7 @@ SETTINGS = {
     PEER: _settings(["iothread", "main loop"], ["io_uring", "threads"]),
 }
 DIRECT_SETTINGS = {
-    QDEVPY: _settings(["default"], ["io_uring", "threads"]),
+    QDEVPY: _settings(["default", "iothread"], ["io_uring", "threads", "native"]),
     PEER: _settings(["iothread", "main loop"], ["io_uring", "threads", "native"]),
 }
 SYNCHRONOUS_SETTINGS = {
