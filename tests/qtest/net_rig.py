@@ -124,15 +124,17 @@ class NetRig:
     :param netdev: a back end, not opened yet; None: none
     :param features: mask of features that the driver knows
     :param ioeventfd: kicks take the way through the I/O thread
+    :param iothreads: names of I/O threads that there are, besides the one for all
     """
 
-    def __init__(self, netdev=None, *, features=ALL, ioeventfd=True, start=True, **props):
+    def __init__(self, netdev=None, *, features=ALL, ioeventfd=True, start=True, iothreads=(), **props):
         self.ioeventfd = ioeventfd
         self.memory = GuestMemory()
         self.memory.add_ram(0, RAM)
         self.space = AddressSpace()
         self.loop = MainLoop(self.space.lock)
         self.thread = IOThread("net-test")
+        self.threads = {name: IOThread(name) for name in iothreads}
         self.next = 0x1000
         self.config_changes = 0
         self.netdev = netdev
@@ -141,7 +143,8 @@ class NetRig:
             memory=self.memory,
             space=self.space,
             loop=self.loop,
-            iothread=lambda name: self.thread,
+            iothread=lambda name: self.threads.get(name, self.thread),
+            backends={("objects", name): SimpleNamespace(type_name="iothread") for name in iothreads},
             next_mac=lambda: MAC,
             events=Events(),
         )
@@ -256,7 +259,8 @@ class NetRig:
             self.netdev.close()
         for ring in self.rings:
             os.close(ring.fd)
-        self.thread.close()
+        for thread in (self.thread, *self.threads.values()):
+            thread.close()
         self.loop.close()
         self.space.close()
         self.memory.close()

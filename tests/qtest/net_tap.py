@@ -44,12 +44,12 @@ def ip(*words):
 class Tap:
     """A card on a tap interface with an address, and a packet socket on the host's side."""
 
-    def __init__(self, *, mq="off", features=None, up=True, ioeventfd=True, **options):
+    def __init__(self, *, mq="off", features=None, up=True, ioeventfd=True, card=None, **options):
         netdev = TapNetDev(id="lan")
         for name, value in {"ifname": "t0", **options}.items():
             netdev.set_property(name, value)
         extra = {} if features is None else {"features": features}
-        self.rig = NetRig(netdev, mq=mq, ioeventfd=ioeventfd, **extra)
+        self.rig = NetRig(netdev, mq=mq, ioeventfd=ioeventfd, **extra, **(card or {}))
         self.packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self.packets.settimeout(30)
         ip("addr", "add", "10.9.8.1/24", "dev", "t0")

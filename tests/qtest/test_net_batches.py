@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many frames at a time: each arrives once, in order and unharmed, whatever stands in the middle of a batch."""
 
+import itertools
 import os
 import select
 import struct
@@ -264,7 +265,8 @@ def test_receive_runs_of_long_frames_among_short_ones_are_spread_over_mergeable_
     sizes = [60, size, size, 60, size] + 66 * [60] + [size, 60]
     sent = [frame(os.urandom(30), size=each) for each in sizes]
     waiting, got = list(sent), []
-    while len(got) < len(sent):
+
+    def all_arrived():
         while waiting and wire.send(waiting[0]):
             del waiting[0]
         while len(wire.rig.rx.free) > 600:
@@ -272,6 +274,9 @@ def test_receive_runs_of_long_frames_among_short_ones_are_spread_over_mergeable_
             wire.rig.next = 0x100000 if wire.rig.next > 24 << 20 else wire.rig.next
         if wire.rig.rx.used_idx != wire.rig.rx.seen:
             got.append(wire.rig.rx.take_frame()[0])
+        return len(got) == len(sent)
+
+    wire.rig.until(all_arrived)
     assert got == sent
 
 
@@ -299,10 +304,6 @@ def kind(request):
         return
     with network_namespace():
         yield WIRES["tap"]
-
-
-#: of offering and taking, after which a frame that has not come never will
-ROUNDS = 30000
 
 
 def filled(index, size):
@@ -344,23 +345,26 @@ def test_received_frames_in_buffers_of_any_layout_arrive_in_order_once(kind, fea
     ring, mergeable = wire.rig.rx, bool(features >> n.F_MRG_RXBUF & 1)
     try:
         waiting = sent = [filled(i, size) for i, size in enumerate(sizes)]
-        got, offered, round_ = [], 0, 0
-        while len(got) < len(sent):
-            count, round_ = batches[round_ % len(batches)], round_ + 1
-            assert round_ < ROUNDS, f"{len(got)} of {len(sent)} frames arrived"
+        layouts, counts = itertools.cycle(buffers), itertools.cycle(batches)
+        got = []
+
+        def all_arrived():
+            nonlocal waiting
+            count = next(counts)
             while waiting and count and wire.send(waiting[0]):
                 waiting, count = waiting[1:], count - 1
             if kind is StreamWire:
                 wire.finish()
             if len(ring.free) > 40:
-                for _ in range(batches[round_ % len(batches)]):
-                    size, pieces = buffers[offered % len(buffers)]
+                for size, pieces in itertools.islice(layouts, next(counts)):
                     ring.receive(size if mergeable else 15100 + size, pieces, kick=False)
-                    offered += 1
                     wire.rig.next = 0x100000 if wire.rig.next > 24 << 20 else wire.rig.next
                 ring.kick()
             while ring.used_idx != ring.seen:
                 got.append(ring.take_frame(wire.rig.header)[0])
+            return len(got) == len(sent)
+
+        wire.rig.until(all_arrived)
         assert got == sent
         assert wire.rig.counters("rx0")["frames"] == len(sent)
     finally:

@@ -193,6 +193,24 @@ def test_queue_pairs_come_into_use_when_driver_asks(make):
     assert tap.rig.command(n.CTRL_MQ, n.CTRL_MQ_VQ_PAIRS_SET, b"\1\0") == n.OK
 
 
+def test_queue_pairs_on_threads_of_their_own_move_frames_both_ways(make):
+    mapping = [{"iothread": "io0"}, {"iothread": "io1"}]
+    tap = make(queues=4, mq="on", card={"iothreads": ("io0", "io1"), "iothread-vq-mapping": mapping})
+    queues = tap.rig.device.queues[:8]
+    assert [queue.iothread.name for queue in queues] == ["io0", "io0", "io1", "io1"] * 2
+    assert tap.rig.command(n.CTRL_MQ, n.CTRL_MQ_VQ_PAIRS_SET, b"\4\0") == n.OK
+    for ring in tap.rig.rings[0:8:2]:
+        for _ in range(250):
+            ring.receive(1526)
+    flood(tap)
+    tap.rig.until(lambda: sum(ring.used_idx for ring in tap.rig.rings[0:8:2]) >= 100)
+    for pair, ring in enumerate(tap.rig.rings[1:8:2]):
+        ring.send(bytes(12) + frame(b"pair %d" % pair))
+        while tap.packets.recv(2000) != frame(b"pair %d" % pair):
+            pass
+        ring.take()
+
+
 @pytest.mark.parametrize("pairs", [0, 5, 0x8000])
 def test_queue_pairs_beyond_those_there_are_refused(make, pairs):
     tap = make(queues=4, mq="on")
