@@ -3,19 +3,13 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from callgrind import ROOT, CountedProgram
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 SOURCES = ROOT / "plugins/virtio_net/qdevpy_virtio_net/csrc"
-INCLUDES = (f"-I{ROOT / 'qdevpy/native/include'}", f"-I{SOURCES}")
-#: as the card is compiled
-FLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", *INCLUDES)
 FRAMES = 4096
 
 #: (direction, host, frames a batch): instructions a frame of 64 bytes, the system calls themselves left out; measured with
@@ -37,14 +31,9 @@ BUDGETS = {
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for tool in ("gcc", "valgrind"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"no {tool} here; install Debian's package of that name")
-    program = tmp_path_factory.mktemp("net_cost") / "net_cost"
-    sources = [HERE / "net_cost.c", *sorted(SOURCES.glob("*.c"))]
-    subprocess.run(["gcc", *FLAGS, "-o", str(program), *map(str, sources)], check=True)
-    return program
+def program(tmp_path_factory: pytest.TempPathFactory) -> CountedProgram:
+    target = tmp_path_factory.mktemp("net_cost") / "net_cost"
+    return CountedProgram(target, [HERE / "net_cost.c", *sorted(SOURCES.glob("*.c"))], "serve", SOURCES)
 
 
 def calls(direction: str, host: str, batch: int) -> int:
@@ -53,19 +42,15 @@ def calls(direction: str, host: str, batch: int) -> int:
     return batches if host != "tap" else FRAMES if direction == "send" else FRAMES + batches
 
 
-def count(program: Path, direction: str, host: str, batch: int) -> float:
+def count(program: CountedProgram, direction: str, host: str, batch: int) -> float:
     """Instructions a frame."""
-    callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=serve"]
-    done = subprocess.run([*callgrind, str(program), direction, host, str(batch)], capture_output=True, text=True, check=False)
-    assert done.stdout == f"frames {FRAMES} calls {calls(direction, host, batch)} interrupts {FRAMES // batch}\n", done.stderr
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    assert found, done.stderr
-    return int(found[1]) / FRAMES
+    prints = f"frames {FRAMES} calls {calls(direction, host, batch)} interrupts {FRAMES // batch}"
+    return program.count(direction, host, str(batch), prints=prints) / FRAMES
 
 
 @pytest.mark.parametrize(("direction", "host", "batch"), BUDGETS)
 def test_frame_costs_the_card_no_more_than_its_budget(
-    program: Path, direction: str, host: str, batch: int, capsys: pytest.CaptureFixture[str]
+    program: CountedProgram, direction: str, host: str, batch: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found, budget = count(program, direction, host, batch), BUDGETS[direction, host, batch]
     with capsys.disabled():
