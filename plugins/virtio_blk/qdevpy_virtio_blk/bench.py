@@ -149,7 +149,7 @@ class InterruptCounter:
     def _measure(self, step: str) -> Measurement:
         start = self._start
         program = attrs.evolve(start.program, command=self._command)
-        with Guest(program, start.rig, _options(start.setting, start.place), start.kernel) as guest:
+        with Guest(program, start.rig, start.rig.options(start.setting, start.place), start.kernel) as guest:
             measurement = guest.measure(step)
         found = re.search(r"(\d+) requests, (\d+) interrupts", guest.output)
         if found is None:
@@ -158,7 +158,14 @@ class InterruptCounter:
 
 
 INTERRUPTS = Figure("interrupts", "per 1000 requests", lambda m: 1000 * m.counts["interrupts"] / max(m.counts["served"], 1))
-COUNTED = Rig("blk-interrupts", _options, {QDEVPY: _settings(["default"], ["io_uring"])}, session=InterruptCounter)
+#: on a file with O_DIRECT requests end one by one; from memory they come back as they went, all in one batch
+COUNTED = Rig(
+    "blk-interrupts",
+    partial(_options, direct=True),
+    {QDEVPY: _settings(["default"], ["native"])},
+    why_not=_why_no_direct,
+    session=InterruptCounter,
+)
 
 
 def _random(op: str, depth: int) -> str:
