@@ -265,7 +265,9 @@ class VirtQueue:
                 raise OSError(-error, f"{self.label}: {os.strerror(-error)}")
         else:
             os.set_blocking(fd, False)
-            self.device.machine.loop.add_reader(fd, self._notified)
+            machine = self.device.machine
+            machine.loop.add_reader(fd, self._notified)
+            machine.loop.poll_before_sleeping(True)
             self._fd = fd
             self.pointer.state = lib.QD_VQ_ATTACHED
 
@@ -277,7 +279,9 @@ class VirtQueue:
             lib.qd_vq_detach(self.pointer)
             return
         assert self._fd is not None
-        self.device.machine.loop.remove_reader(self._fd)
+        machine = self.device.machine
+        machine.loop.remove_reader(self._fd)
+        machine.loop.poll_before_sleeping(False)
         self._notified()
         self._fd = None
         self.pointer.state = lib.QD_VQ_STARTED

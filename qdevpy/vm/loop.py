@@ -16,9 +16,13 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qdevpy.native.waiting import PollingWait
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +49,15 @@ class MainLoop:
     """Readers, writers, timers and posted calls.
 
     :param lock: taken around every callback
+    :param poll_max_ns: longest time to poll before sleeping, where :meth:`poll_before_sleeping` asks for it
     """
 
-    def __init__(self, lock: AbstractContextManager[object]) -> None:
+    def __init__(self, lock: AbstractContextManager[object], poll_max_ns: int = 0) -> None:
         self._lock = lock
+        self._poll_max_ns = poll_max_ns
         self._epoll = select.epoll()
+        self._pollers = 0
+        self._polling: PollingWait | None = None
         self._handlers: dict[int, dict[int, Callback]] = {}  # by descriptor, then by what it waits for
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._posted: deque[Callback] = deque()
@@ -147,8 +155,7 @@ class MainLoop:
         elif self._timers:
             until = max(0.0, self._timers[0][0] - time.monotonic())
             timeout = until if timeout is None or until < timeout else timeout
-        # up to the next millisecond, which is what epoll counts in: a timer is due after the wait, not just before
-        for fd, mask in self._epoll.poll(-1 if timeout is None else math.ceil(timeout * 1e3) * 1e-3, MAX_EVENTS):
+        for fd, mask in self._wait(timeout):
             if fd == self._wake_read:
                 os.read(self._wake_read, 4096)
                 continue
@@ -163,6 +170,26 @@ class MainLoop:
                 self._call(timer.callback)
         for _ in range(len(self._posted)):
             self._call(self._posted.popleft())
+
+    def _wait(self, timeout: float | None) -> Iterable[tuple[int, int]]:
+        # up to the next millisecond, which is what epoll counts in: a timer is due after the wait, not just before
+        ms = -1 if timeout is None else math.ceil(timeout * 1e3)
+        if self._polling is not None:
+            return self._polling.poll(ms)
+        return self._epoll.poll(ms if ms < 0 else ms * 1e-3, MAX_EVENTS)
+
+    def poll_before_sleeping(self, on: bool) -> None:
+        """For who is about to be woken often (True; as often False in the end): poll for a while before each sleep.
+
+        The time adapts as that of I/O threads (docs/io-threads.md). With the VM lock held.
+        """
+        self._pollers += 1 if on else -1
+        if self._pollers == 0:
+            self._polling = None
+        elif self._polling is None and self._poll_max_ns:
+            from qdevpy.native.waiting import PollingWait
+
+            self._polling = PollingWait(self._epoll.fileno(), self._poll_max_ns)
 
     def _call_ready(self, fd: int, event: int) -> None:
         """Call unless an earlier callback of this round took the handler away."""

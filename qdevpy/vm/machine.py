@@ -36,6 +36,9 @@ __all__ = ["Ending", "Machine", "RunState"]
 
 log = logging.getLogger(__name__)
 
+#: as :attr:`Machine.poll_max_ns`, of the main loop with queues that Python serves: a round of it takes longer, too
+LOOP_POLL_MAX_NS = 100_000
+
 
 class Machine(RunControl):
     """One virtual machine. Built by :func:`qdevpy.vm.build.build_machine`; used as a context manager.
@@ -87,7 +90,7 @@ class Machine(RunControl):
         self._cleanup.callback(self.memory.close)
         self.space = AddressSpace()
         self._cleanup.callback(self.space.close)
-        self.loop = MainLoop(self.space.lock)
+        self.loop = MainLoop(self.space.lock, LOOP_POLL_MAX_NS if self.poll_max_ns else 0)
         self._cleanup.callback(self.loop.close)
         self._cleanup.callback(self._close_backends)
         self.clock = accel.make_clock(self.loop)

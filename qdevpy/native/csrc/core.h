@@ -29,6 +29,14 @@ void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len);
 bool qd_vq_publish(struct qd_vq *vq); /* true: the driver wants an interrupt */
 bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled); /* true: entries are there already */
 
+/* For the main loop, where queues that Python serves are on it (pywait.c): epoll_wait() that polls for up to MAX_NS before
+ * it sleeps. FOUND gets descriptor and events of up to QD_WAIT_MAX; how many numbers that is. */
+#define QD_WAIT_MAX 64
+struct qd_wait;
+struct qd_wait *qd_wait_new(uint64_t max_ns); /* NULL: no memory */
+void qd_wait_free(struct qd_wait *wait);
+int qd_wait(struct qd_wait *wait, int epoll, int timeout_ms, uint64_t *found);
+
 /* A handler that completes everything at once with length 0: for tests and benchmarks. */
 extern const struct qd_queue_ops *const qd_null_ops;
 

@@ -182,4 +182,9 @@ int qd_vq_pop(struct qd_vq *vq, struct qd_elem *elem, bool kicks);
 uint32_t qd_elem_words(const struct qd_elem *elem, uint64_t *words);
 void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len);
 bool qd_vq_publish(struct qd_vq *vq);
+#define QD_WAIT_MAX ...
+struct qd_wait;
+struct qd_wait *qd_wait_new(uint64_t max_ns);
+void qd_wait_free(struct qd_wait *wait);
+int qd_wait(struct qd_wait *wait, int epoll, int timeout_ms, uint64_t *found);
 bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled);

@@ -10,6 +10,10 @@
  * look: then every look is in vain, however soon the work comes once we sleep. So a hit brings credit, a look in vain
  * spends it, and who has none left rests before trying again.
  *
+ * Where waking a thread takes whoever wakes it longer than max_ns (an inter-processor interrupt of a virtual host), looks of
+ * max_ns find nothing, because each comes while the one before is being paid for. One look of a trial is therefore that
+ * much longer: if it finds something, nobody was woken, and what follows comes within max_ns.
+ *
  * Handlers that have no poll() must not wait for the others' time to end: epoll is asked now and then.
  */
 #define _GNU_SOURCE
@@ -19,14 +23,14 @@
 #include <time.h>
 
 #define FIRST_WINDOW_NS 4000    /* where growing begins */
-#define WAKE_NS 30000           /* what a wake-up takes at most, of a thread on a busy or a virtual host */
+#define WAKE_NS 100000          /* what waking and waking up take at most, on a busy host or in a virtual machine */
 #define SPINS 8                 /* between two looks at the clock */
 #define LOOK_NS 2000            /* between two questions to epoll (0.2 us each), where only epoll knows of some handlers */
 #define LOOK_SELDOM_NS 50000    /* and where it does not */
 
 #define HIT_NS 10000            /* what a hit is worth: a wake-up */
-#define CREDIT_NS 200000        /* at most */
-#define TRIAL_NS 60000          /* to begin with: the time grows to 32 us */
+#define CREDIT 6                /* in longest looks: at most */
+#define TRIAL 2                 /* to begin with: the time grows to its limit */
 #define REST 16                 /* sleeps, for the first time; twice as many the next time */
 #define REST_MAX 1024
 
@@ -51,7 +55,7 @@ static void relax(void)
 
 void poller_init(struct poller *poller)
 {
-    *poller = (struct poller){.idle_since = now_ns(), .credit_ns = TRIAL_NS, .next_rest = REST};
+    *poller = (struct poller){.idle_since = now_ns(), .next_rest = REST};
 }
 
 void poller_add(struct poller *poller, struct qd_fd *handler)
@@ -165,25 +169,36 @@ static bool end(struct poller *poller)
     return found;
 }
 
+/* The longest look, in which credit is counted; whoever wants longer ones than a second gets credit for a second. */
+static int64_t longest(const struct poller *poller)
+{
+    uint64_t max = load(&poller->polling.max_ns);
+    return max < 1000000000 ? (int64_t)max : 1000000000;
+}
+
 static void hit(struct poller *poller, uint64_t polled)
 {
     count(&poller->stats.polls_hit, 1);
     count(&poller->stats.polled_ns, polled);
+    poller->long_look = false;
+    int64_t most = CREDIT * longest(poller);
     poller->credit_ns += HIT_NS;
-    if (poller->credit_ns < CREDIT_NS)
+    if (poller->credit_ns < most)
         return;
-    poller->credit_ns = CREDIT_NS;
+    poller->credit_ns = most;
     poller->next_rest = REST;
 }
 
 static void missed(struct poller *poller, uint64_t window)
 {
+    poller->long_look = false;
     count(&poller->stats.polls_missed, 1);
     count(&poller->stats.polled_ns, now_ns() - poller->idle_since);
-    poller->credit_ns -= (int64_t)window; /* somebody else had the CPU for the rest of the time */
-    if (poller->credit_ns >= 0)
+    poller->credit_ns -= window < (uint64_t)longest(poller) ? (int64_t)window : longest(poller); /* somebody else had the CPU for the rest of the time */
+    if (poller->credit_ns >= -TRIAL * longest(poller))
         return;
-    poller->credit_ns = TRIAL_NS;
+    poller->credit_ns = 0;
+    poller->looked_long = false;
     poller->rest = poller->next_rest;
     if (poller->next_rest < REST_MAX)
         poller->next_rest *= 2;
@@ -213,10 +228,18 @@ static bool poll_window(struct poller *poller, uint64_t window)
     }
 }
 
+/* How long to look now. */
+static uint64_t next_look(const struct poller *poller, uint64_t max)
+{
+    if (poller->long_look && max)
+        return max + WAKE_NS;
+    return poller->stats.window_ns < max ? poller->stats.window_ns : max;
+}
+
 bool poller_run(struct poller *poller)
 {
     uint64_t max = load(&poller->polling.max_ns);
-    uint64_t window = poller->stats.window_ns < max ? poller->stats.window_ns : max;
+    uint64_t window = next_look(poller, max);
     if (load(&poller->interrupted))
         return false;
     if (max && poller->worked)
@@ -242,6 +265,8 @@ static void adapt(struct poller *poller, uint64_t silence)
         store(&poller->stats.window_ns, 0);
         return;
     }
+    if (window == max && silence > window && silence <= max + WAKE_NS && !poller->looked_long)
+        poller->looked_long = poller->long_look = true;
     /* had we looked, we would have known a wake-up earlier; where that is wrong, credit ends it */
     if (silence > max + WAKE_NS)
         window = shrink ? window / shrink : 0;
@@ -264,4 +289,29 @@ void poller_waited(struct poller *poller, bool slept, bool found)
     else if (found && poller->on)
         count(&poller->stats.polled_ns, poller->looked - poller->idle_since);
     poller->worked |= slept || found;
+}
+
+int poller_epoll(struct poller *poller, int epoll, struct epoll_event *events, int max, int timeout_ms)
+{
+    uint64_t limit = load(&poller->polling.max_ns), window = next_look(poller, limit);
+    uint64_t timeout = timeout_ms < 0 ? UINT64_MAX : timeout_ms * 1000000ull;
+    int found = 0;
+    if (!limit || !timeout_ms)
+        return epoll_wait(epoll, events, max, timeout_ms);
+    poller->idle_since = now_ns();
+    for (uint64_t polled = 0; polled < window; polled = now_ns() - poller->idle_since) {
+        if (polled >= timeout)
+            return 0;
+        found = epoll_wait(epoll, events, max, 0);
+        if (found) {
+            hit(poller, polled);
+            return found;
+        }
+        relax();
+    }
+    if (window)
+        missed(poller, window);
+    found = epoll_wait(epoll, events, max, timeout_ms);
+    poller_waited(poller, true, found > 0);
+    return found;
 }

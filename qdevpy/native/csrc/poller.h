@@ -5,6 +5,8 @@
 #ifndef QD_POLLER_H
 #define QD_POLLER_H
 
+#include <sys/epoll.h>
+
 #include "qd_loop.h"
 
 struct poller {
@@ -23,6 +25,8 @@ struct poller {
     int64_t credit_ns;         /* what polling has earned and not spent */
     unsigned rest;             /* sleeps until it is tried again */
     unsigned next_rest;
+    bool long_look;            /* the next look is the long one of this trial */
+    bool looked_long;          /* it has had it */
 };
 
 void poller_init(struct poller *poller);
@@ -37,6 +41,9 @@ struct qd_polling poller_get(struct poller *poller);
 void poller_get_stats(struct poller *poller, struct qd_loop_stats *stats);
 /* Poll and serve until the time is over. True: nothing is left to do, sleep; false: see what epoll has, and come back. */
 bool poller_run(struct poller *poller);
+/* For who has no handlers that could be polled: epoll_wait(), which asks again and again before it sleeps, for as long
+ * as poller_run() would poll. */
+int poller_epoll(struct poller *poller, int epoll, struct epoll_event *events, int max, int timeout_ms);
 /* epoll was asked: whether the loop slept, and whether something was there. */
 void poller_waited(struct poller *poller, bool slept, bool found);
 
