@@ -27,21 +27,27 @@ QUIT = '{"execute": "qmp_capabilities"}{"execute": "quit"}'
 NEEDED = {"pci-bridge": {"chassis_nr": "1"}}
 DEVICES = sorted(name for name, kind in load_plugins().device_types.items() if kind.user_creatable)
 
+#: what QEMU says of a device once it has taken its options, where there is no server for it to talk to
+REACHED = "vhost_backend_init failed"
+
 Load = Callable[[str], MachineDefinition]
 Export = Callable[[MachineDefinition], list[str]]
-Accept = Callable[[str], None]
+Accept = Callable[..., None]
 
 
 @pytest.fixture
 def accept(load: Load, export_words: Export, tmp_path: Path) -> Accept:
     """Have QEMU build the machine of a definition, paused, and end."""
 
-    def run(text: str) -> None:
+    def run(text: str, *, reached: str | None = None) -> None:
         words = [word if word != "kvm" else "tcg" for word in export_words(load(text))]
         (tmp_path / "disk.img").write_bytes(bytes(4096))
         monitor = [] if any(word.startswith("stdio,") for word in words) else ["-qmp", "stdio"]
         command = [str(QEMU), *words, *([] if "-S" in words else ["-S"]), *monitor]
         done = subprocess.run(command, input=QUIT, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        if reached is not None:
+            assert reached in done.stderr, f"{' '.join(command)}\n{done.stderr}"
+            return
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
         expected = ("is not connected to", "no peer", "Unable to connect character device")
         complaints = [line for line in done.stderr.splitlines() if not any(text in line for text in expected)]
@@ -85,7 +91,8 @@ def test_device_with_its_defaults_written_out_is_accepted(
     options.update(NEEDED.get(name, {}))
     written = ", ".join(f'{key}: "{value}"' for key, value in options.items())
 
-    accept(f"{PREAMBLE}devices:\n{BEFORE.get(kind.bus or '', '')}  - {name}: {{{written}}}\n")
+    text = f"{PREAMBLE}devices:\n{BEFORE.get(kind.bus or '', '')}  - {name}: {{{written}}}\n"
+    accept(text, reached=REACHED if name.startswith("vhost-user-") else None)
 
 
 MACHINES = {
