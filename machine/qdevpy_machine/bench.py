@@ -86,6 +86,7 @@ def _rows() -> Iterator[Row]:
 def _targets() -> Iterator[Target]:
     text = "vCPU's cost of a kick with ioeventfd, over a bare KVM ioeventfd write"
     yield Target(text, "blk-kick", "bare-kick", BARE, 1.05, at_least=False)
+    yield Target(f"{text} that a thread waits for", "blk-kick", "bare-kick-awaited", BARE, 1.05, at_least=False)
     text = "resident memory beyond guest RAM, demo machine, over QEMU's"
     yield Target(text, "memory-resident", "memory-resident", PEER, 1.0, at_least=False)
     text = "process start to first guest instruction, over QEMU -M microvm"
