@@ -9,7 +9,7 @@ RUN    := $(BIN)/python -m
 
 # what is compiled: a change of any of these reinstalls
 SOURCES := pyproject.toml setup.py $(wildcard qdevpy/native/*.py qdevpy/native/*/*.[ch] \
-           plugins/*/*.py plugins/*/*/csrc/*.[ch] machine/*.py machine/qdevpy_machine/guest/*.[chS] machine/qdevpy_machine/guest/*.ld)
+           plugins/*/*.py plugins/*/csrc/*.[ch] plugins/*/*/csrc/*.[ch] machine/*.py machine/qdevpy_machine/guest/*.[chS] machine/qdevpy_machine/guest/*.ld)
 
 .PHONY: boot test install install-test debian lint unit clean
 

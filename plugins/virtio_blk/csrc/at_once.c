@@ -20,6 +20,8 @@
 /* Larger transfers are copied by an engine's worker, beside the thread that serves the queue. */
 #define CACHED_BYTES (64u << 10)
 #define MEMORY_BYTES (256u << 10)
+/* So much is copied before the driver is shown what is done, though more of the batch is to come. */
+#define SHOW_BYTES (64u << 10)
 /* A disk whose reads mostly wait is asked less and less often, down to once in 64. */
 #define MAX_MISSES 6
 
@@ -29,6 +31,17 @@ int blk_in_memory(int fd)
     return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
+/* Copying takes longer than the driver's work on what is there already: let a driver that polls begin with it. The
+ * interrupt is decided on once, at the batch's end. */
+static void show(struct blk_queue *q, uint64_t bytes)
+{
+    q->unseen += bytes;
+    if (q->unseen < SHOW_BYTES)
+        return;
+    q->unseen = 0;
+    qd_vring_publish(&q->vq->ring);
+}
+
 static bool is_transfer(const struct blk_io *io)
 {
     return io->step == BLK_STEP_READ || io->step == BLK_STEP_WRITE;
@@ -36,10 +49,12 @@ static bool is_transfer(const struct blk_io *io)
 
 static bool take_from_memory(struct blk_req *req)
 {
-    const struct blk_io *io = &req->io;
-    if (io->step == BLK_STEP_ALLOCATE || io->length > MEMORY_BYTES)
+    struct blk_queue *q = req->q;
+    uint64_t length = req->io.length;
+    if (req->io.step == BLK_STEP_ALLOCATE || length > MEMORY_BYTES)
         return false;
-    blk_io_done(req, blk_perform(req->q->disk, io));
+    blk_io_done(req, blk_perform(q->disk, &req->io));
+    show(q, length);
     return true;
 }
 
@@ -65,6 +80,7 @@ static bool take_from_cache(struct blk_req *req)
     }
     q->misses = 0;
     blk_io_done(req, got);
+    show(q, (uint64_t)got);
     return true;
 }
 

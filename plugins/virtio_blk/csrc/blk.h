@@ -139,6 +139,7 @@ struct blk_queue {
     struct blk_req *held, **held_end; /* failed and wait for the machine to go on, the oldest first */
     unsigned n_held;
     unsigned misses, skip; /* at_once.c: reads in a row that would have waited; how many to pass by */
+    uint64_t unseen;       /* at_once.c: bytes copied since the driver was last shown what is done */
     unsigned n_plugged;
     struct blk_req *plug[BLK_PLUG]; /* transfers of the batch that is being popped */
     struct qd_elem elem;   /* the chain that is being taken apart; last: big, and mostly untouched */

@@ -211,6 +211,7 @@ static int blk_start(struct qd_vq *vq)
     q->inflight = q->pushed = 0;
     q->more = q->again = q->polled = false;
     q->misses = q->skip = 0;
+    q->unseen = 0;
     q->engine = engines[q->disk->aio];
     if (!q->engine)
         return -ENOSYS;
