@@ -12,7 +12,8 @@
      ├── HotplugError         a device cannot come or go while the machine runs
      ├── DeviceError          a device: names its id and type
      │    ├── PropertyError   unknown, unparsable or forbidden property
-     │    └── RealizeError    the device cannot come to life with what it was given
+     │    ├── RealizeError    the device cannot come to life with what it was given
+     │    └── DMAError        a device's access to memory that it may not have now; its code may catch it
      ├── BackendError         a drive, netdev or chardev cannot be opened or used
      ├── VhostError           who serves queues in a device's stead refuses, breaks a rule, or is gone
      ├── AccelError           the accelerator is missing or refuses
@@ -118,6 +119,19 @@ class PropertyError(DeviceError):
 
 class RealizeError(DeviceError):
     """The device cannot be realized; nothing of it is left behind."""
+
+
+class DMAError(DeviceError):
+    """A device's access to guest memory is not carried out: bus mastering is off, or the range is not RAM.
+
+    :param address: first guest-physical address
+    :param length: bytes
+    """
+
+    def __init__(self, message: str, *, address: int, length: int, device: str | None = None) -> None:
+        super().__init__(f"DMA at {address:#x}, {length} bytes: {message}", device=device)
+        self.address = address
+        self.length = length
 
 
 class BackendError(QdevpyError):

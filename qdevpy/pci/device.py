@@ -13,6 +13,7 @@ from qdevpy.pci import config
 from qdevpy.pci.bar import Bar, Mapped
 from qdevpy.pci.config import ConfigSpace
 from qdevpy.pci.intx import Intx
+from qdevpy.pci.msi import MSI
 from qdevpy.pci.msix import MSIX
 from qdevpy.qdev import kinds
 from qdevpy.qdev import property as prop
@@ -53,7 +54,7 @@ class PCIDevice(Device):
     :cvar default_romfile: option ROM where the user names none, and firmware runs
     :ivar devfn: slot * 8 + function, once plugged
     :ivar config: the configuration space
-    :ivar msix: after :meth:`init_msix`
+    :ivar msix: after :meth:`init_msix`; msi_capability: after :meth:`init_msi`
     :ivar rom: the option ROM's BAR; rom_path: its file, with or without one
     """
 
@@ -84,6 +85,7 @@ class PCIDevice(Device):
     devfn: int = attrs.field(default=-1, init=False)
     config: ConfigSpace = attrs.field(factory=ConfigSpace, init=False)
     bars: list[Bar] = attrs.field(factory=list, init=False)
+    msi_capability: MSI | None = attrs.field(default=None, init=False)
     msix: MSIX | None = attrs.field(default=None, init=False)
     intx: Intx = attrs.field(default=None, init=False)
     rom: OptionRom | None = attrs.field(default=None, init=False)
@@ -115,6 +117,7 @@ class PCIDevice(Device):
         self.cleanup.callback(self._let_go)
         is_default_rom = self.romfile is None
         self._add_rom()
+        self.add_declared()
         super().realize()
         if self.rom is not None and is_default_rom:
             self.rom.rename(space.get(config.VENDOR_ID, 2), space.get(config.DEVICE_ID, 2))
@@ -151,10 +154,14 @@ class PCIDevice(Device):
             bar.unmap()
         self.bars.clear()
         self.intx.set(False)
-        if self.msix is not None:
-            self.msix.close()
+        for messages in (self.msi_capability, self.msix):
+            if messages is not None:
+                messages.close()
 
     # -- for subclasses, in do_realize
+
+    def add_declared(self) -> None:
+        """Override: what a class declares rather than adds in do_realize (:mod:`.endpoint`)."""
 
     def register_bar(
         self,
@@ -192,6 +199,11 @@ class PCIDevice(Device):
         self.register_bar(bar, "mem", self.msix.size, read=self.msix.read, write=self.msix.write)
         return self.msix
 
+    def init_msi(self, vectors: int, *, bits64: bool = True, masking: bool = False) -> MSI:
+        """Offer MSI; see :class:`MSI`."""
+        self.msi_capability = MSI(self.config, vectors, self.machine.accel, bits64=bits64, masking=masking)
+        return self.msi_capability
+
     # -- the function's side of the bus
 
     def bus_of(self, number: int) -> PCIBus | None:
@@ -223,6 +235,10 @@ class PCIDevice(Device):
             self._update_bars()
         if self.msix is not None:
             self.msix.config_written()
+        if self.msi_capability is not None:
+            self.msi_capability.config_written()
+            if self.msi_capability.enabled:  # 6.8: a function that uses MSI does not assert its pin
+                self.intx.set(False)
         if before != after:
             self.intx.disable(bool(after & config.COMMAND_INTX_DISABLE))
             self.command_changed(before, after)
@@ -267,8 +283,9 @@ class PCIDevice(Device):
         self.config.set(config.INTERRUPT_LINE, 0, 1)
         self.intx.set(False)
         self.intx.disable(False)
-        if self.msix is not None:
-            self.msix.reset()
+        for messages in (self.msi_capability, self.msix):
+            if messages is not None:
+                messages.reset()
 
     def describe(self) -> list[str]:
         """Class, address and BARs as QEMU's ``info qtree`` prints them (pcibus_dev_print)."""

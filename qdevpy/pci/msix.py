@@ -1,30 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """MSI-X (PCI 3.0, 6.8.2): a table of messages, a pending bit array, and an eventfd a vector.
 
-Whoever interrupts signals the vector's eventfd and knows nothing else. While the vector may fire, the
-accelerator turns signals into its message; while it is masked they stay in the eventfd, which is what the
-pending bit is read from, and the accelerator delivers them when it is assigned again.
-
-A vector fires only while somebody uses it (QEMU: ``msix_vector_use``), so that a reset can take the
-interrupts of an earlier driver's time away from the next one.
+How signals become messages is in :mod:`.vectors`. A vector fires only while somebody uses it (QEMU:
+``msix_vector_use``), so that a reset can take the interrupts of an earlier driver's time away from the next one.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import select
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qdevpy.accel.base import MsiMessage
+from qdevpy.pci.vectors import Vectors
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import Accelerator
     from qdevpy.pci.config import ConfigSpace
-
-log = logging.getLogger(__name__)
 
 CAPABILITY = 0x11
 MAX_VECTORS = 2048
@@ -32,13 +23,6 @@ ENTRY_SIZE = 16
 ENABLE = 0x8000
 FUNCTION_MASK = 0x4000
 VECTOR_MASKED = 1
-
-
-def _is_signalled(fd: int) -> bool:
-    """Whether an eventfd has something; it keeps it."""
-    poll = select.poll()  # not select(), which ends at descriptor 1023
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class MSIX:
@@ -57,17 +41,14 @@ class MSIX:
         self.pba_offset = 2048 if vectors <= 128 else -(-vectors * ENTRY_SIZE // 4096) * 4096
         self.size = max(4096, 1 << (self.pba_offset + (vectors + 63) // 64 * 8 - 1).bit_length())
         self._config = config
-        self._accel = accel
         self._table = bytearray(vectors * ENTRY_SIZE)
-        self._fds = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(vectors)]
+        self._lines = Vectors("MSI-X", vectors, accel)
         self._users: Counter[int] = Counter()
-        self._assigned: dict[int, tuple[int, MsiMessage]] = {}
         self._offset = config.add_capability(CAPABILITY, 12)
         config.set(self._offset + 2, vectors - 1, 2, mask=ENABLE | FUNCTION_MASK)
         config.set(self._offset + 4, bar, 4)
         config.set(self._offset + 8, self.pba_offset | bar, 4)
         self._control = 0
-        self._warned = False
         self.reset()
 
     @property
@@ -89,7 +70,7 @@ class MSIX:
             self._users[vector] -= 1
             if not self._users[vector]:
                 self._update(vector)
-                self._drain(vector)
+                self._lines.drain(vector)
 
     def unuse_all(self) -> None:
         """Nobody uses any vector, and nothing is pending: the device was reset (msix_unuse_all_vectors)."""
@@ -97,26 +78,20 @@ class MSIX:
         self._users.clear()
         for vector in used:
             self._update(vector)
-            self._drain(vector)
+            self._lines.drain(vector)
 
     def fd(self, vector: int) -> int:
         """The vector's eventfd, or -1 where there is no such vector."""
-        return self._fds[vector] if 0 <= vector < self.vectors else -1
+        return self._lines.fd(vector)
 
     def notify(self, vector: int) -> None:
         """Signal a vector; nothing where there is none, or nobody uses it."""
         if self._users[vector] > 0:
-            with suppress(BlockingIOError):  # full, so it is signalled
-                os.eventfd_write(self._fds[vector], 1)
+            self._lines.signal(vector)
 
     def is_pending(self, vector: int) -> bool:
         """Whether a signal waits for the vector to be unmasked."""
-        # one that is assigned belongs to the accelerator, and is never pending for the guest
-        return vector not in self._assigned and _is_signalled(self._fds[vector])
-
-    def _drain(self, vector: int) -> None:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._fds[vector])
+        return self._lines.is_pending(vector)
 
     # -- for the guest
 
@@ -161,24 +136,7 @@ class MSIX:
 
     def _update(self, vector: int) -> None:
         """Have the accelerator deliver what the table says."""
-        message = self._message(vector)
-        handle, before = self._assigned.get(vector, (0, None))
-        if message == before:
-            return
-        try:
-            if message is None:
-                del self._assigned[vector]
-                self._accel.deassign_irqfd(handle)
-            elif before is None:
-                self._assigned[vector] = (self._accel.assign_irqfd(self._fds[vector], message), message)
-            else:
-                self._accel.update_irqfd(handle, message)
-                self._assigned[vector] = (handle, message)
-        except OSError as error:  # out of routes, or a message that the accelerator cannot send: the guest's loss
-            # once: a guest that masks and unmasks in a loop must not fill our log
-            level = logging.DEBUG if self._warned else logging.WARNING
-            self._warned = True
-            log.log(level, "MSI-X vector %d, message %s: %s; its interrupts are lost", vector, message, error)
+        self._lines.send(vector, self._message(vector))
 
     # -- life
 
@@ -202,16 +160,11 @@ class MSIX:
         pending = state["pending"]
         assert isinstance(pending, list)
         for vector in pending:
-            os.eventfd_write(self._fds[vector], 1)
+            self._lines.signal(vector)
         self._control = self._config.get(self._offset + 2, 2)
         for vector in range(self.vectors):
             self._update(vector)
 
     def close(self) -> None:
         """Deassign everything and close the eventfds; nobody signals them any more."""
-        for handle, _ in self._assigned.values():
-            self._accel.deassign_irqfd(handle)
-        self._assigned.clear()
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
+        self._lines.close()

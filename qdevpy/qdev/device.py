@@ -14,9 +14,11 @@ As QEMU's ``hw/core/qdev.c``, with a state where that has flags.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -24,7 +26,10 @@ from qdevpy.qdev.object import Object
 
 if TYPE_CHECKING:
     from qdevpy.qdev.bus import Bus
+    from qdevpy.qdev.work import DeviceTimer, DeviceWork, Job
     from qdevpy.vm.machine import Machine
+
+log = logging.getLogger(__name__)
 
 
 class DeviceState(enum.Enum):
@@ -85,6 +90,7 @@ class Device(Object):
     qom_parent: Device | str | None = attrs.field(default=None, init=False)
     qom_name: str = attrs.field(default="", init=False)
     parts: dict[str, Device] = attrs.field(factory=dict, init=False)
+    _work: DeviceWork | None = attrs.field(default=None, init=False)
 
     @property
     def is_realized(self) -> bool:
@@ -123,6 +129,8 @@ class Device(Object):
         """Bring the device and everything below it to its state after power-on, children first."""
         for bus in self.child_buses:
             bus.reset()
+        if self._work is not None:
+            self._work.cancel()
         self.do_reset()
 
     def do_realize(self) -> None:
@@ -140,7 +148,51 @@ class Device(Object):
     @property
     def requests_in_flight(self) -> int:
         """Override: requests that the host is carrying out, whose end a stop waits for. Any thread, a glance without locks."""
-        return 0
+        return 0 if self._work is None else self._work.in_flight
+
+    # -- for subclasses to use
+
+    def timer(self, callback: Callable[[], object]) -> DeviceTimer:
+        """A timer in virtual time, not set yet; a reset stops it. CALLBACK is called with the VM lock held."""
+        return self._my_work().add_timer(callback)
+
+    def background(
+        self, function: Callable[..., Any], *args: Any, then: Callable[[Any], object] | None = None, lasting: bool = False
+    ) -> Job:
+        """Call FUNCTION(*ARGS) on a thread of the device's own, and THEN(result) on the main loop with the VM lock held.
+
+        Functions run one after the other; coroutine functions side by side, on an event loop. FUNCTION must leave the
+        device's state and guest memory alone. A reset drops what is under way; what it raises fails the device.
+
+        :param lasting: it goes on for as long as it likes, and a stop of the machine does not wait for it
+        """
+        from qdevpy.qdev.work import Job
+
+        job = Job(partial(function, *args), then, lasting=lasting)
+        self._my_work().submit(job)
+        return job
+
+    def _my_work(self) -> DeviceWork:
+        if self._work is None:
+            from qdevpy.qdev.work import DeviceWork
+
+            self._work = DeviceWork(self)
+            self.cleanup.callback(self._work.close)
+        return self._work
+
+    def contain(self, callback: Callable[[], object], what: str) -> None:
+        """Call; a device that raises fails alone.
+
+        :param what: is called: ``timer``
+        """
+        try:
+            callback()
+        except Exception as error:  # somebody's device: the machine goes on
+            self.callback_failed(error, what)
+
+    def callback_failed(self, error: Exception, what: str) -> None:
+        """Override: code of the device raised ERROR while it did WHAT. With the VM lock held; the device's part is to stop."""
+        log.error("%s: in %s", self.label, what, exc_info=error)
 
     # -- tree
 

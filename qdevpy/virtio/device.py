@@ -200,6 +200,11 @@ class VirtIODevice(Device):
         if self.features & (1 << defs.F_VERSION_1) and self.status & defs.STATUS_DRIVER_OK:
             self.bindings.notify_config()
 
+    def callback_failed(self, error: Exception, what: str) -> None:
+        """The device asks its driver for a reset, and says why."""
+        log.error("%s: in %s", self.label, what, exc_info=error)
+        self.mark_broken(f"{what}: {type(error).__name__}: {error}")
+
     def blame_driver(self, message: str) -> None:
         """Warn of what the driver did wrong; after :data:`MAX_COMPLAINTS` times it is for debugging only."""
         self._complaints += 1
