@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qdevpy.native.iothread import IOThread
     from qdevpy.native.vdev import VDev
     from qdevpy.virtio.bindings import TransportBindings
+    from qdevpy.virtio.config_space import ConfigSpace
     from qdevpy.virtio.queue import NativeHandler, VirtQueue
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class VirtIODevice(Device):
     :cvar pci_romfile: option ROM by which firmware drives it, where the user names none
     :cvar pci_vectors: default of ``vectors``; 0xFFFFFFFF: what :attr:`vectors_wanted` says
     :cvar pci_class_choices: the only class codes that ``class`` may choose, any other means ``pci_class``; empty: any
+    :cvar config_type: the config space, where it is a class with fields (:mod:`.config_space`); None: get_config says
+    :ivar config_space: the device's own, from realize on
     :ivar status: the device status register
     :ivar features: negotiated features
     :ivar queues: all queues, by index
@@ -72,6 +75,7 @@ class VirtIODevice(Device):
     pci_vectors: ClassVar[int] = 0xFFFFFFFF
     pci_romfile: ClassVar[str | None] = None
     pci_class_choices: ClassVar[Sequence[int]] = ()
+    config_type: ClassVar[type[ConfigSpace] | None] = None
 
     indirect_desc: bool = prop.bit(
         "features", defs.F_RING_INDIRECT_DESC, True, name="indirect_desc", help="offer VIRTIO_F_INDIRECT_DESC"
@@ -100,6 +104,7 @@ class VirtIODevice(Device):
         help="let any device have legacy registers",
     )
 
+    config_space: Any = attrs.field(default=None, init=False)
     status: int = attrs.field(default=0, init=False)
     features: int = attrs.field(default=0, init=False)
     queues: list[VirtQueue] = attrs.field(factory=list, init=False)
@@ -138,10 +143,17 @@ class VirtIODevice(Device):
 
     def get_config(self) -> bytes:
         """The device-specific config space; its length is its size."""
-        return b""
+        return b"" if self.config_space is None else bytes(self.config_space.pack())
 
     def set_config(self, offset: int, data: bytes) -> None:
         """The driver wrote DATA at OFFSET of the config space; inside the bounds of :meth:`get_config`."""
+        if self.config_space is not None:
+            names = self.config_space.written(offset, data)
+            if names:
+                self.contain(lambda: self.config_fields_written(names), f"write of config space field {', '.join(names)}")
+
+    def config_fields_written(self, names: Sequence[str]) -> None:
+        """The driver set fields NAMES of ``config_space``."""
 
     def status_set(self, old: int, new: int) -> None:
         """The driver wrote the status; called before the transport's ``status_changed``."""
@@ -179,6 +191,14 @@ class VirtIODevice(Device):
         queue = VirtQueue(self, len(self.queues), size, native=native, name=name)
         self.queues.append(queue)
         return queue
+
+    def change_config(self, **values: Any) -> None:
+        """Set fields of ``config_space`` and tell the driver, which sees a new generation (2.5.1). With the VM lock held.
+
+        :raises ValueError: one does not fit; nothing is changed
+        """
+        self.config_space = self.config_space.changed(**values)
+        self.bindings.notify_config()
 
     def move_queues(self, iothread: IOThread) -> None:
         """Let IOTHREAD serve all queues that C serves, from now on and while the driver uses them. With the VM lock held.
@@ -218,6 +238,8 @@ class VirtIODevice(Device):
         """As :meth:`Device.realize`; ``vdev`` is there before do_realize, and goes after everything else."""
         from qdevpy.native.vdev import VDev
 
+        if self.config_type is not None:
+            self.config_space = self.config_type()
         self.vdev = VDev(self.machine.memory)
         self.cleanup.callback(self._free_vdev)
         self.machine.loop.add_reader(self.vdev.event_fd, self._take_events)
