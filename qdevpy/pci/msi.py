@@ -46,7 +46,7 @@ class MSI:
         config.set(self._offset + 4, 0, 4, mask=0xFFFF_FFFC)
         if bits64:
             config.set(self._offset + 8, 0, 4, mask=0xFFFF_FFFF)
-        config.set(self._data, 0, 2, mask=0xFFFF)
+        config.set(self._data, 0, 4, mask=0xFFFF_FFFF)  # 2 bytes in PCI 3.0; QEMU lets drivers write the reserved ones, too
         if masking:
             config.set(self._mask, 0, 4, mask=(1 << vectors) - 1)
 
@@ -104,7 +104,7 @@ class MSI:
         """MSI off, nothing pending."""
         self._config.set(self._offset + 2, self._control & ~(ENABLE | MULTIPLE_ENABLE), 2)
         self._config.set(self._offset + 4, 0, 8 if self._bits64 else 4)
-        self._config.set(self._data, 0, 2)
+        self._config.set(self._data, 0, 4)
         if self._masking:
             self._config.set(self._mask, 0, 4)
         self.config_written()

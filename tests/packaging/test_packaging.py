@@ -2,26 +2,12 @@
 """What is shipped: every package is listed, the wheel holds everything and works away from the source tree."""
 
 import subprocess
-import sys
 import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel, built from a copy of what git tracks, so that leftovers of the work tree cannot help."""
-    source = tmp_path_factory.mktemp("source")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
-    subprocess.run(["cp", "--parents", "-t", str(source), *listed.decode().strip("\0").split("\0")], cwd=ROOT, check=True)
-    out = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(out), str(source)], check=True)
-    return next(out.glob("*.whl"))
 
 
 def test_packages_in_the_tree_are_all_listed_in_pyproject():

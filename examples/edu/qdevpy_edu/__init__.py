@@ -1,0 +1,1 @@
+"""The edu device: a PCI device to learn drivers with."""
