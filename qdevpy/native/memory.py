@@ -82,8 +82,9 @@ class GuestMemory:
         except (OSError, ValueError) as error:
             os.close(fd)
             raise QdevpyError(f"memory: the host gives no {size >> 20} MiB: {error}; set a smaller 'memory:'") from error
-        with suppress(OSError):  # only a hint
-            mapped.madvise(mmap.MADV_DONTDUMP)
+        for hint in (mmap.MADV_DONTDUMP, mmap.MADV_HUGEPAGE):
+            with suppress(OSError):  # only a hint
+                mapped.madvise(hint)
         start = ffi.from_buffer("uint8_t[]", mapped, require_writable=True)
         self._maps.append((mapped, start))
         region = RamRegion(gpa, size, int(ffi.cast("uintptr_t", start)), fd, name, memoryview(mapped))

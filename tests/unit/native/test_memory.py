@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,13 @@ def test_view_is_the_memory_itself(memory: GuestMemory) -> None:
 def test_core_sees_the_same_regions(memory: GuestMemory) -> None:
     assert memory.pointer.n == 2
     assert [(r.gpa, r.size) for r in memory.pointer.ram[0:2]] == [(0, 0x10000), (HIGH, 0x2000)]
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").is_dir(), reason="this kernel has no huge pages to ask for")
+def test_huge_pages_are_asked_for_and_ram_is_not_dumped(memory: GuestMemory) -> None:
+    _, _, mapping = Path("/proc/self/smaps").read_text().partition(f"\n{memory.regions[0].hva:x}-")
+    flags = mapping.partition("VmFlags:")[2].splitlines()[0].split()
+    assert {"hg", "dd"} <= set(flags)
 
 
 def test_clear_gives_zeros(memory: GuestMemory) -> None:
