@@ -11,6 +11,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "stream": "qdevpy.backend.netdev_stream:StreamNetDev",
         "tap": "qdevpy.backend.netdev_tap:TapNetDev",
         "user": "qdevpy.backend.netdev_user:UserNetDev",
+        "vhost-user": "qdevpy.backend.netdev_vhost_user:VhostUserNetDev",
     },
     "chardevs": {
         "file": "qdevpy.backend.chardev_file:FileChardev",

@@ -20,12 +20,14 @@ class Backend(Object):
 
     :cvar section: ``drives``, ``netdevs`` or ``chardevs``
     :cvar required: options that must be given (``file``), alternatives with ``|`` between; checked when the definition is read
+    :ivar hotplugged: it comes while the machine is there already
     :ivar user: the label of the device that took it; a back end serves one device
     """
 
     section: ClassVar[str] = ""
     required: ClassVar[Sequence[str]] = ()
     machine: Machine = attrs.field(default=None, init=False)
+    hotplugged: bool = attrs.field(default=False, init=False)
     user: str | None = attrs.field(default=None, init=False)
 
     @property

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import attrs
 
 from qdevpy.backend.base import Backend
 from qdevpy.errors import BackendError
+
+if TYPE_CHECKING:
+    from qdevpy.errors import VhostError
+    from qdevpy.vhost.backend import VhostBackend
 
 
 class PortKind(enum.IntEnum):
@@ -51,11 +55,13 @@ class NetDev(Backend):
     """Base class of network back ends.
 
     :ivar link_up: whether there is somebody at the other end
+    :ivar vhost: who serves the card's queues in its stead, where :attr:`serves_queues`, and is there now
     """
 
     section: ClassVar[str] = "netdevs"
 
     link_up: bool = attrs.field(default=True, init=False)
+    vhost: VhostBackend | None = attrs.field(default=None, init=False)
     _changed: Callable[[], None] | None = attrs.field(default=None, init=False)
 
     # -- for cards
@@ -78,6 +84,14 @@ class NetDev(Backend):
     def port(self, index: int) -> Port | None:
         """Port of queue pair INDEX; None: nobody is there, drop the frames."""
         return None
+
+    @property
+    def serves_queues(self) -> bool:
+        """Whether the card is to hand its queues over to :attr:`vhost`, instead of moving frames itself."""
+        return False
+
+    def vhost_failed(self, error: VhostError) -> None:
+        """The card had an error from :attr:`vhost`, and has given it up."""
 
     def configure(self, header_length: int, offloads: Offload) -> None:
         """The driver settled on a header of 10 or 12 bytes and on what it takes undone. No port is in use."""

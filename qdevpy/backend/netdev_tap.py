@@ -13,6 +13,7 @@ from typing import ClassVar
 import attrs
 
 from qdevpy.backend.netdev import NetDev, Offload, Port, PortKind
+from qdevpy.errors import VhostError
 from qdevpy.qdev import property as prop
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,10 @@ class TapNetDev(NetDev):
     queues: int = prop.uint16(1, minimum=1, maximum=256, help="queue pairs; more than 1 needs mq=on at the card")
     vnet_hdr: bool = prop.boolean(True, name="vnet_hdr", help="pass offload headers; off: the host sums and segments everything")
     sndbuf: int = prop.size(0, help="limit of bytes on their way to the host; 0: none")
-    vhost: bool = prop.boolean(help="serve the queues in the host's kernel; not supported")
+    use_vhost: bool = prop.boolean(name="vhost", help="serve the queues in the host's kernel, where it has vhost-net")
+    vhostfd: str | None = prop.string(help="vhost: number of an open /dev/vhost-net that we inherited")
+    vhostfds: str | None = prop.string(help="vhost: several of them, with colons, one a queue pair")
+    vhostforce: bool = prop.boolean(help="vhost: on, and an error where the host's kernel cannot")
     fd: str | None = prop.string(help="number of an open tap descriptor that we inherited")
     fds: str | None = prop.string(help="several of them, with colons, one a queue pair")
 
@@ -74,6 +78,8 @@ class TapNetDev(NetDev):
                 self._create()
             self._enabled = [True] * len(self._fds)
             self._offloads = self._probe_offloads()
+            if self.use_vhost or self.vhostforce or self.vhostfd or self.vhostfds:
+                self._open_vhost()
             if self.script != "no":
                 self._run(self.script)
         except BaseException:
@@ -81,8 +87,8 @@ class TapNetDev(NetDev):
             raise
 
     def _check(self) -> None:
-        if self.vhost:
-            raise self.fail("vhost=on is not supported; leave it away, the queues are served by an I/O thread")
+        if self.vhostfd is not None and self.vhostfds is not None:
+            raise self.fail("give either 'vhostfd' or 'vhostfds'")
         if self.fd is not None and self.fds is not None:
             raise self.fail("give either 'fd' or 'fds'")
         if (self.fd or self.fds) and (self.ifname is not None or self.script != "no" or self.queues != 1):
@@ -122,6 +128,37 @@ class TapNetDev(NetDev):
             self._fds.append(fd)
             self.ifname = got[:16].rstrip(b"\0").decode()
             self._flags = struct.unpack_from("H", got, 16)[0]
+
+    def _open_vhost(self) -> None:
+        """Let the host's kernel serve the queues; where it cannot, we do, with a warning.
+
+        :raises BackendError: it cannot, and ``vhostforce`` wants it
+        """
+        from qdevpy.vhost import kernel
+
+        opened: list[int] = []
+        try:
+            given = self.vhostfds or self.vhostfd
+            numbers: list[str | None] = [*given.split(":")] if given else [None] * len(self._fds)
+            if len(numbers) != len(self._fds):
+                raise VhostError(f"is given {len(numbers)} descriptors for {len(self._fds)} queue pairs")
+            for number in numbers:
+                if number is not None and not number.isdecimal():
+                    raise VhostError(f"is given as '{number}'; expected the number of an open descriptor")
+                opened.append(kernel.open_device(None if number is None else int(number)))
+            backend = kernel.VhostKernelNet(opened, self._fds)
+            backend.negotiate()
+        except (VhostError, OSError) as error:
+            for fd in opened:
+                os.close(fd)
+            why = f"{kernel.DEVICE} {error}" if isinstance(error, VhostError) else f"{kernel.DEVICE}: {error.strerror}"
+            if self.vhostforce:
+                raise self.fail(f"{why}; load the kernel's module (modprobe vhost_net), or leave vhostforce away") from error
+            log.warning(
+                "netdev '%s': no vhost: %s; its queues are served by an I/O thread, which works and is slower", self.name, why
+            )
+            return
+        self.vhost = backend
 
     @staticmethod
     def _explain(error: OSError, name: str) -> str:
@@ -174,6 +211,9 @@ class TapNetDev(NetDev):
         self._close_fds()
 
     def _close_fds(self) -> None:
+        if self.vhost is not None:
+            self.vhost.close()
+            self.vhost = None
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
@@ -186,6 +226,16 @@ class TapNetDev(NetDev):
         if self.fd is not None:
             return f"fd={self.fd}"
         return f"ifname={self.ifname},script={self.script},downscript={self.downscript}"
+
+    @property
+    def serves_queues(self) -> bool:
+        """Whether the kernel does."""
+        return self.vhost is not None
+
+    def vhost_failed(self, error: VhostError) -> None:
+        """The kernel does not come back."""
+        log.warning("netdev '%s': vhost %s; the link is down", self.name, error)
+        self.set_link(False)
 
     @property
     def ports(self) -> int:

@@ -24,7 +24,9 @@ def examine() -> Iterator[Finding]:
         yield from _kvm()
     yield _device_file("/dev/net/tun", "netdev type tap", "modprobe tun; run as root or with CAP_NET_ADMIN")
     yield _device_file(
-        "/dev/vhost-net", "in-kernel virtio-net", "modprobe vhost_net, and be allowed to open it; nothing needs it yet"
+        "/dev/vhost-net",
+        "in-kernel virtio-net",
+        "modprobe vhost_net, and be allowed to open it; without it vhost: on of a tap warns, and works",
     )
     yield _program("passt", "netdev type user", "apt install passt")
     yield _program("qemu-system-x86_64", "comparison and the tests' lab", "apt install qemu-system-x86")

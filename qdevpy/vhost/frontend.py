@@ -56,6 +56,7 @@ class Frontend:
     :param failed: called with an error of the back end, which is not used any more: hang up
     :param enabled: whether the driver uses the queue of an index now; the others are started and paused
     :param relayed: a back end may be followed by another, and keeps no note of what it has begun
+    :ivar count: queues that are handed over; may change while none is
     :ivar backend: who is there
     :ivar handover: how the queues come to it
     """
@@ -76,7 +77,7 @@ class Frontend:
         self.handover: Direct | Relayed = (
             Relayed(device, count, self.queue_broken) if relayed else Direct(device, self._call_changed)
         )
-        self._count = count
+        self.count = count
         self._features = features | self.handover.features
         self._failed = failed
         self._enabled = enabled
@@ -111,11 +112,8 @@ class Frontend:
         """
         assert self.state in (State.AWAY, State.ORPHANED)
         self.backend, self._last_features = backend, backend.features
-        missing = self.device.features & self._features & ~backend.features
-        if self.state is State.AWAY or missing or self.device.broken is not None:
+        if self.state is State.AWAY or self._lacks_features() or self.device.broken is not None:
             self.state = State.READY
-            if missing:
-                self.device.mark_broken(f"the back end that came back lacks features {missing:#x}, which the driver uses")
             return
         try:
             self._start()
@@ -125,13 +123,21 @@ class Frontend:
         for index in self.handover.kicks:  # its predecessor may have died between the last entry and its signal
             self.handover.signal(index)
 
+    def _lacks_features(self) -> bool:
+        """Whether the driver uses what the back end has not got; the device needs a reset then."""
+        assert self.backend is not None
+        missing = self.device.features & self._features & ~self.backend.features
+        if missing:
+            self.device.mark_broken(f"the back end lacks features {missing:#x}, which the driver uses")
+        return bool(missing)
+
     def went(self) -> None:
         """The back end is gone; the driver's requests wait for the next."""
         self.backend = None
         self._started.clear()
         self._known.clear()
         self.state = State.ORPHANED if self.handover.kicks else State.AWAY
-        for queue in self.device.queues[: self._count]:
+        for queue in self.device.queues[: self.count]:
             why = self.handover.lost(queue) if queue.enabled and queue.size else None
             if why is not None and self._inflight is None:
                 self.device.mark_broken(why)
@@ -147,7 +153,7 @@ class Frontend:
         """Hand over every queue that the driver has set up, and let the back end serve them."""
         if self.device.broken is not None:
             return
-        for queue in self.device.queues[: self._count]:
+        for queue in self.device.queues[: self.count]:
             if queue.enabled and queue.size and queue.index not in self.handover.kicks:
                 try:
                     self.handover.take(queue)
@@ -156,6 +162,8 @@ class Frontend:
                     return
         if self.backend is None:
             self.state = State.ORPHANED
+            return
+        if self._lacks_features():
             return
         try:
             self._start()
@@ -175,7 +183,7 @@ class Frontend:
         if self._inflight is not None:
             self._inflight.close()
             self._inflight = None
-        for queue in self.device.queues[: self._count]:
+        for queue in self.device.queues[: self.count]:
             self.handover.forget(queue)
         if self.backend is not None:
             self._ask(lambda backend: backend.set_status(0))
@@ -225,7 +233,7 @@ class Frontend:
             memory = [Region(ram.gpa, ram.size, ram.hva, ram.fd) for ram in device.machine.memory.regions]
             backend.set_memory([*memory, *self.handover.regions()])
             if self._inflight is None:
-                self._inflight = backend.make_inflight(self._count, max(queue.size for queue in device.queues[: self._count]))
+                self._inflight = backend.make_inflight(self.count, max(queue.size for queue in device.queues[: self.count]))
             if self._inflight is not None:
                 backend.use_inflight(self._inflight)
         fresh = [index for index in self.handover.kicks if index not in self._started]

@@ -41,8 +41,13 @@ _NAMES = {value: name for name, value in list(globals().items()) if name.startsw
 ioctl: Callable[[int, int, Any], Any] = fcntl.ioctl
 
 
-def open_device() -> int:
-    """:data:`DEVICE`, or :raises OSError: it is not there, or not for us."""
+def open_device(inherited: int | None = None) -> int:
+    """:data:`DEVICE`, or a duplicate of a descriptor of it that we INHERITED.
+
+    :raises OSError: it is not there, or not for us
+    """
+    if inherited is not None:
+        return fcntl.fcntl(inherited, fcntl.F_DUPFD_CLOEXEC, 0)
     return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
 
 

@@ -49,7 +49,6 @@ class Request(enum.IntEnum):
     SET_PROTOCOL_FEATURES = 16
     GET_QUEUE_NUM = 17
     SET_VRING_ENABLE = 18
-    NET_SET_MTU = 20
     SET_BACKEND_REQ_FD = 21
     GET_CONFIG = 24
     SET_CONFIG = 25
@@ -71,7 +70,6 @@ class Protocol(enum.IntFlag):
 
     MQ = 1 << 0
     REPLY_ACK = 1 << 3
-    MTU = 1 << 4
     BACKEND_REQ = 1 << 5
     CONFIG = 1 << 9
     INFLIGHT_SHMFD = 1 << 12

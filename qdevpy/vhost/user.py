@@ -191,8 +191,3 @@ class VhostUser(VhostBackend):
         """SET_CONFIG: the driver wrote a field that it may write."""
         if self.protocol & Protocol.CONFIG:
             self._tell(Request.SET_CONFIG, messages.CONFIG.pack(offset, len(data), messages.CONFIG_WRITABLE) + data)
-
-    def set_mtu(self, mtu: int) -> None:
-        """NET_SET_MTU, where there is MTU."""
-        if self.protocol & Protocol.MTU:
-            self._tell(Request.NET_SET_MTU, U64.pack(mtu))

@@ -36,6 +36,7 @@ def create_backend(machine: Machine, section: str, type_name: str, name: str, op
         if not any(option in given for option in choice.split("|")):
             raise BackendError(f"Parameter '{choice.partition('|')[0]}' is missing")
     backend = kind(id=name)
+    backend.hotplugged = True
     known = backend.all_properties()
     for option, value in given.items():
         if option not in known:

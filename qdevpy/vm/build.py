@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: sections of a definition that hold back ends, in the order they are opened
-SECTIONS = ("objects", "drives", "netdevs", "chardevs")
+SECTIONS = ("objects", "chardevs", "drives", "netdevs")  # a netdev may be reached through a chardev
 
 
 @contextmanager

@@ -213,7 +213,7 @@ def test_successor_without_a_feature_in_use_needs_a_reset_by_the_driver(tmp_path
         rig.start(flush, msix=True)
         rig.restart_server(features=vs.F_VERSION_1 | vs.F_PROTOCOL)
         rig.wait(lambda: rig.driver.status & defs.STATUS_NEEDS_RESET, "NEEDS_RESET")
-        assert "the back end that came back lacks features 0x200" in caplog.text
+        assert "the back end lacks features 0x200" in caplog.text
         rig.driver.set_status(0)
         assert rig.driver.offered & flush == 0
         rig.start(msix=True)

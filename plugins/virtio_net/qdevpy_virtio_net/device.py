@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qdevpy.virtio.queue import NativeHandler, VirtQueue
     from qdevpy_virtio_net.control import ControlQueue
     from qdevpy_virtio_net.receive_filter import ReceiveFilter
+    from qdevpy_virtio_net.vhost import VhostQueues
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ CTRL_QUEUE_SIZE = 64  # as QEMU's
 NO_HASH = "the device does not compute hashes"
 NO_RSC = "received segments are put together by the host's tap only (guest_tso4, guest_tso6)"
 NO_TIMER = "frames are sent when the driver kicks, never by a timer"
-NO_VHOST = "there is no vhost that would have to know"
+NO_VHOST = "a vhost back end is not told"
 NO_BURST = "a kick sends all there is, fairly between queues"
 COUNTERS = ("frames", "bytes", "link_down", "filtered", "too_long", "too_short", "host_error")
 
@@ -107,7 +108,7 @@ class VirtIONet(VirtIODevice, NetCard):
         kinds.Bool(),
         True,
         name="x-mtu-bypass-backend",
-        why="there is no vhost that would have to know",
+        why=NO_VHOST,
         help="the MTU is ours to tell",
     )
     speed: int = prop.int32(-1, minimum=-1, help="link speed to tell the driver, in Mbit/s; -1: none")
@@ -133,6 +134,7 @@ class VirtIONet(VirtIODevice, NetCard):
     _dev: Any = attrs.field(default=None, init=False)
     _native: list[Any] = attrs.field(factory=list, init=False)
     _control: ControlQueue = attrs.field(default=None, init=False)
+    vhost: VhostQueues | None = attrs.field(default=None, init=False)
 
     # -- life cycle
 
@@ -159,6 +161,7 @@ class VirtIONet(VirtIODevice, NetCard):
         self._control = ControlQueue(self)
         self._take_netdev()
         self._add_queues()
+        self._start_vhost()
         self._plug()
         self._update_link()
 
@@ -196,6 +199,25 @@ class VirtIONet(VirtIODevice, NetCard):
         if self.ctrl_vq:
             self.add_queue(CTRL_QUEUE_SIZE, name="ctrl")
 
+    def _start_vhost(self) -> None:
+        """Where the netdev has somebody who serves the queues."""
+        if self.netdev is None or not self.netdev.serves_queues:
+            return
+        from qdevpy_virtio_net.vhost import VhostQueues
+
+        self.vhost = VhostQueues(self, self.netdev)
+        self.cleanup.callback(self.vhost.frontend.close)
+
+    def before_serving(self) -> None:
+        """The data queues are handed over."""
+        if self.vhost is not None:
+            self.vhost.frontend.queues_wanted()
+
+    def after_serving(self) -> None:
+        """And taken back."""
+        if self.vhost is not None:
+            self.vhost.frontend.queues_left()
+
     def _add_native(self, rx: bool, name: str, size: int, thread: IOThread | None) -> None:
         from qdevpy.virtio.queue import NativeHandler
         from qdevpy_virtio_net._native import ffi
@@ -224,6 +246,8 @@ class VirtIONet(VirtIODevice, NetCard):
         assert self.mac is not None
         self._current_mac = self.mac
         self._announce = False
+        if self.vhost is not None:
+            self.vhost.frontend.reset()
         self.filter.reset(self.mac)
         self._set_active_pairs(1)
 
@@ -236,6 +260,8 @@ class VirtIONet(VirtIODevice, NetCard):
 
     def host_features(self) -> int:
         """The bit properties, less what the netdev cannot serve; settled when the device is realized."""
+        if self.vhost is not None:  # another back end may have come, which has fewer
+            return self._features_to_offer()
         if self._offered is None:
             self._offered = self._features_to_offer()
         return self._offered
@@ -248,6 +274,8 @@ class VirtIONet(VirtIODevice, NetCard):
             wanted |= 1 << n.F_SPEED_DUPLEX
         if self.pairs == 1:
             wanted &= ~(1 << n.F_MQ)
+        if self.vhost is not None:
+            return self.vhost.offered(wanted)
         has_header = self.netdev is not None and self.netdev.vnet_header
         return offered(wanted, self.netdev.offloads if self.netdev is not None and has_header else Offload(0))
 
@@ -255,6 +283,8 @@ class VirtIONet(VirtIODevice, NetCard):
         """Settle header and offloads with the host, and queue 2's role (5.1.2: without MQ it is the control queue)."""
         if self.pairs > 1:
             self.queues[2].use_native(bool(features >> n.F_MQ & 1))
+        if self.vhost is not None:
+            self.vhost.features_acked(features)
         self.filter.set_all_vlans(not features >> n.F_CTRL_VLAN & 1)
         if self.netdev is not None:
             # 5.1.6.1: the legacy header has num_buffers only with mergeable buffers
@@ -317,7 +347,7 @@ class VirtIONet(VirtIODevice, NetCard):
     # -- the host's side
 
     def _port(self, pair: int) -> Port | None:
-        if self.netdev is None or not self.netdev.link_up or pair >= self.active_pairs:
+        if self.netdev is None or self.vhost is not None or not self.netdev.link_up or pair >= self.active_pairs:
             return None
         return self.netdev.port(pair)
 
@@ -340,6 +370,8 @@ class VirtIONet(VirtIODevice, NetCard):
 
     def _netdev_changed(self) -> None:
         """Somebody connected or hung up."""
+        if self.vhost is not None:
+            self.vhost.netdev_changed()
         self._unplug()
         self._plug()
         self._update_link()
@@ -358,6 +390,8 @@ class VirtIONet(VirtIODevice, NetCard):
             log.warning("%s: %s", self.label, error)
             done = False
         self._plug()
+        if self.vhost is not None:
+            self.vhost.pairs_changed()
         return done
 
     # -- for the user and the control queue
@@ -365,6 +399,8 @@ class VirtIONet(VirtIODevice, NetCard):
     def set_link(self, up: bool) -> None:
         """Plug the cable in or out (QEMU's ``set_link``); the driver is told."""
         self.link_wanted = up
+        if self.vhost is not None:
+            self.vhost.pairs_changed()
         self._update_link()
 
     def _update_link(self) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from qdevpy.cli.qemu import shared_memory
 from qdevpy.cli.qemu.draft import Draft
 from qdevpy.cli.qemu.opts import CommandLineError, Options, parse_options
 from qdevpy.definition.nodes import List, Map, Node, Text
@@ -98,6 +99,9 @@ def host_object(draft: Draft, text: str) -> None:
     """``-object TYPE,id=ID,...``."""
     options = parse_options(text, "qom-type")
     type_name, name = options.need("qom-type"), options.need("id")
+    if type_name in shared_memory.SHAREABLE:
+        shared_memory.take_object(draft, type_name, name, options)
+        return
     known = draft.registry.backend_names("objects")
     if type_name not in known:
         hint = did_you_mean(type_name, known) or f"; expected one of {', '.join(known)}"

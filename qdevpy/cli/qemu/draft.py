@@ -55,6 +55,7 @@ class Draft:
         self.serials: list[tuple[str, Position]] = []
         self.debugcons: list[tuple[str, Position]] = []
         self.block_nodes: dict[str, tuple[Mapping[str, str], Position]] = {}
+        self.shared_memory: dict[str, str] = {}  # object -> size; see shared_memory.py
         self.device_options: dict[str, dict[str, str]] = {}  # drive -> options for the device that has it
         self.monitor_count = 0
         self.nic_count = 0

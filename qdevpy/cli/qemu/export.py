@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from qdevpy.cli.qemu import shared_memory
 from qdevpy.cli.qemu.export_drive import export_drive
 from qdevpy.cli.qemu.opts import join
 from qdevpy.definition.dump import device_properties, size_text
@@ -91,6 +92,7 @@ class Exporter:
         yield ["-accel", definition.accel]
         if definition.memory:
             yield ["-m", size_text(definition.memory)]
+        yield from shared_memory.export(definition, self.registry.board(definition.machine)().default_memory)
         if definition.topology:
             yield ["-smp", join([("cpus", str(definition.cpus)), *((k, str(v)) for k, v in definition.topology.items())])]
         elif definition.cpus != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qdevpy.cli.qemu import shared_memory
 from qdevpy.cli.qemu.draft import Draft
 from qdevpy.cli.qemu.opts import CommandLineError, Options, parse_options
 from qdevpy.definition.dump import size_text
@@ -37,7 +38,6 @@ SAID_ANYWAY = {
     "suppress-vmdesc": ((*_ON, *_OFF), "expected on or off"),
     "hmat": (_OFF, "there is one NUMA node; remove it"),
     "kvm-shadow-mem": ((), "KVM decides; remove it"),
-    "memory-backend": ((), "RAM is the machine's; give its size with -m"),
 }
 
 
@@ -128,6 +128,7 @@ def drop_said_anyway(draft: Draft) -> None:
     board, given = find_board(draft), draft.root.get("machine-options")
     if board is None or not isinstance(given, Map):
         return
+    shared_memory.take_machine_option(draft, given, board.default_memory)
     for name in [name for name in given.entries if name in SAID_ANYWAY and name not in board.options()]:
         accepted, because = SAID_ANYWAY[name]
         value = given.entries.pop(name)[1]

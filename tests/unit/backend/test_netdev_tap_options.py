@@ -23,7 +23,7 @@ def tap(**options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vhost": "on"}, "vhost=on is not supported"),
+        ({"vhostfd": "3", "vhostfds": "3:4"}, "either 'vhostfd' or 'vhostfds'"),
         ({"fd": "3", "fds": "3:4"}, "either 'fd' or 'fds'"),
         ({"fd": "3", "ifname": "t0"}, "do not go with"),
         ({"ifname": "x" * 16}, "1 to 15 bytes"),
