@@ -32,7 +32,7 @@ DEVICES = sorted(name for name, kind in load_plugins().device_types.items() if k
 
 Load = Callable[[str], MachineDefinition]
 Export = Callable[[MachineDefinition], list[str]]
-Accept = Callable[..., None]
+Accept = Callable[[str], None]
 
 
 @pytest.fixture
