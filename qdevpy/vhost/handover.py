@@ -149,7 +149,11 @@ class Direct(Handover):
     def stopped(self, queue: VirtQueue, base: int) -> None:
         """Between the used index and BASE is at most a ring of requests."""
         if self._is_packed:
-            queue.positions = (base & 0xFFFF, base >> 16)
+            avail, used = base & 0xFFFF, base >> 16
+            if max(avail & 0x7FFF, used & 0x7FFF) < queue.size:  # bit 15 is the wrap counter
+                queue.positions = (avail, used)
+            else:
+                log.warning("%s: %s: the back end says it stopped at %#x", self._device.label, queue.label, base)
             return
         used = self._used_index(queue)
         if base > 0xFFFF or (base - used & 0xFFFF) > queue.size:

@@ -17,6 +17,7 @@ import test_host_notifier_rules as rules
 from notifier_rig import PYTHON, Rig
 
 from qdevpy.pci.msix import MSIX
+from qdevpy.pci.vectors import Vectors
 from qdevpy.testing.driver import LegacyDriver, ModernDriver
 from qdevpy.virtio import defs
 from qdevpy.virtio.bus import VirtIOBus
@@ -245,7 +246,7 @@ MUTATIONS = [
     Mutation("4: status 0 is a status like any other", rules.test_rule_04_reset_leaves_nothing_of_the_driver,
              VirtIOPCI, "reset_device", nothing),
     Mutation("4: pending interrupts stay", rules.test_rule_04_interrupt_of_an_earlier_driver_is_not_delivered_to_the_next,
-             MSIX, "_drain", nothing),
+             Vectors, "drain", nothing),
     Mutation("5: the ioeventfd goes", rules.test_rule_05_taken_queue_keeps_its_ioeventfd_and_loses_its_handler,
              HostNotifiers, "take", take_and_deassign),
     Mutation("5: the handler stays", rules.test_rule_05_taken_queue_keeps_its_ioeventfd_and_loses_its_handler,
