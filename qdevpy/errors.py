@@ -14,6 +14,7 @@
      │    ├── PropertyError   unknown, unparsable or forbidden property
      │    ├── RealizeError    the device cannot come to life with what it was given
      │    └── DMAError        a device's access to memory that it may not have now; its code may catch it
+     ├── ScaffoldError        a plugin's package cannot be written as asked
      ├── BackendError         a drive, netdev or chardev cannot be opened or used
      ├── VhostError           who serves queues in a device's stead refuses, breaks a rule, or is gone
      ├── AccelError           the accelerator is missing or refuses
@@ -132,6 +133,10 @@ class DMAError(DeviceError):
         super().__init__(f"DMA at {address:#x}, {length} bytes: {message}", device=device)
         self.address = address
         self.length = length
+
+
+class ScaffoldError(QdevpyError):
+    """A plugin's package cannot be written as asked; says what can."""
 
 
 class BackendError(QdevpyError):

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from qdevpy.accel.base import CpuAccelerator
 from qdevpy.errors import BackendError, RealizeError
@@ -291,7 +291,7 @@ class Machine(RunControl):
                     log.exception("%s: while taking it out", device.label)
         self._cleanup.close()
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

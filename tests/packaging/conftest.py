@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("pytest", "pytest-timeout", "mypy", "ruff", "cffi", "setuptools")
+TOOLS = ("pytest", "mypy", "ruff", "cffi", "setuptools>=70")
 
 
 @pytest.fixture(scope="session")
@@ -39,21 +39,32 @@ class Environment:
         venv.create(folder, with_pip=True)
         self.bin = folder / "bin"
 
-    def run(self, program, *words, cwd):
-        """Run one of its programs.
+    def _run(self, program, words, cwd):
+        command = [self.bin / program, *map(str, words)]
+        return subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
-        :raises AssertionError: it fails; with what it printed
+    def run(self, program, *words, cwd):
+        """Run one of its programs; what it printed.
+
+        :raises AssertionError: it fails; with everything that it printed
         """
-        done = subprocess.run([self.bin / program, *map(str, words)], cwd=cwd, capture_output=True, text=True)
+        done = self._run(program, words, cwd)
         assert done.returncode == 0, f"{program} {' '.join(map(str, words))}\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def fail(self, program, *words, cwd):
+        """Run one of its programs, which is to fail; its errors."""
+        done = self._run(program, words, cwd)
+        assert done.returncode == 1, f"{program} {' '.join(map(str, words))}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stderr
+
     def check_plugin(self, folder):
         """Install the package in FOLDER and run its own checks, as its author does."""
-        self.run("pip", "install", "-q", ".", cwd=folder)
+        # what builds it is installed; qdevpy, which one with C needs for that, is in no registry that pip would ask
+        self.run("pip", "install", "-q", "--no-build-isolation", "--editable", ".", cwd=folder)
         self.run("ruff", "check", cwd=folder)
         self.run("ruff", "format", "--check", cwd=folder)
-        self.run("mypy", ".", cwd=folder)
+        self.run("mypy", cwd=folder)
         return self.run("python", "-m", "pytest", "-q", "-rs", cwd=folder)
 
 

@@ -30,6 +30,10 @@ def test_wheel_holds_c_modules_guest_and_definitions(wheel):
         "qdevpy_machine/definitions/demo.yaml",
         "qdevpy/native/include/qd_queue.h",
         "qdevpy/py.typed",
+        "qdevpy/scaffold/templates/any/.github/workflows/check.yml.in",
+        "qdevpy/scaffold/templates/any/.gitignore.in",
+        "qdevpy/scaffold/templates/any/@package@/py.typed.in",
+        "qdevpy/scaffold/templates/native/csrc/handler.c.in",
     ):
         assert any(name.startswith(tuple(wanted.split("|"))) for name in names), wanted
 
