@@ -18,10 +18,11 @@ from qdevpy.native.memory import GuestMemory
 from qdevpy.native.space import AddressSpace
 from qdevpy.virtio import defs
 from qdevpy.virtio.device import VirtIODevice
-from qdevpy.virtio.queue import NativeHandler, QueueState, VirtQueue
+from qdevpy.virtio.queue import ROUNDS, NativeHandler, QueueState, VirtQueue
 from qdevpy.vm.loop import MainLoop
 
 DESC, AVAIL, USED, DATA, SIZE = 0x1000, 0x2000, 0x3000, 0x8000, 8
+NO_NOTIFY = 1  # VIRTQ_USED_F_NO_NOTIFY
 
 
 class NullDevice(VirtIODevice):
@@ -168,6 +169,59 @@ def test_attached_python_queue_is_served_by_the_main_loop(rig: Rig) -> None:
     while not rig.device.served:
         rig.loop.run_once(1)
     assert queue.counters()["kicks_ioeventfd"] == 1
+    queue.detach()
+
+
+def test_attached_python_queue_asks_for_no_kicks_while_it_is_served_and_serves_what_came_meanwhile(rig: Rig) -> None:
+    queue = rig.start(rig.device.python)
+    queue.attach(rig.fd)
+    flags = []
+
+    def handle_output(queue: VirtQueue) -> None:
+        NullDevice.handle_output(rig.device, queue)
+        flags.append(int.from_bytes(rig.memory.read(USED, 2), "little"))
+        if len(flags) == 1:
+            rig.offer(b"late")
+
+    rig.device.handle_output = handle_output  # type: ignore[method-assign]
+    rig.offer()
+    os.eventfd_write(rig.fd, 1)
+    rig.loop.run_once(1)
+    assert rig.device.served == [b"ping", b"late"]
+    assert flags == [NO_NOTIFY, NO_NOTIFY]
+    assert rig.memory.read(USED, 2) == bytes(2)
+    assert queue.counters()["kicks_ioeventfd"] == 1
+    queue.detach()
+
+
+def test_attached_python_queue_that_is_refilled_for_ever_lets_the_loop_go_on(rig: Rig) -> None:
+    queue = rig.start(rig.device.python)
+    queue.attach(rig.fd)
+
+    def handle_output(queue: VirtQueue) -> None:
+        NullDevice.handle_output(rig.device, queue)
+        rig.offer()
+
+    rig.device.handle_output = handle_output  # type: ignore[method-assign]
+    rig.offer()
+    os.eventfd_write(rig.fd, 1)
+    rig.loop.run_once(1)
+    assert len(rig.device.served) == ROUNDS
+    rig.loop.run_once(1)
+    assert len(rig.device.served) == 2 * ROUNDS
+    queue.detach()
+
+
+def test_attached_python_handler_that_leaves_chains_is_not_called_for_them_again(rig: Rig) -> None:
+    queue = rig.start(rig.device.python)
+    queue.attach(rig.fd)
+    calls = []
+    rig.device.handle_output = calls.append  # type: ignore[method-assign]
+    rig.offer()
+    os.eventfd_write(rig.fd, 1)
+    rig.loop.run_once(1)
+    assert calls == [queue]
+    assert rig.memory.read(USED, 2) == bytes(2)
     queue.detach()
 
 
