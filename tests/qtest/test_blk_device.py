@@ -20,6 +20,7 @@ from qdevpy.errors import BackendError, DeviceError, PropertyError, RealizeError
 from qdevpy_virtio_blk import config
 from qdevpy_virtio_blk.device import VirtIOBlock
 from qdevpy_virtio_blk.plugin import qdevpy_devices
+from qdevpy_virtio_blk.vhost_user import VhostUserBlock
 
 SIZE = 64 << 20
 FLUSH, WCE = 1 << config.F_FLUSH, 1 << config.F_CONFIG_WCE
@@ -56,7 +57,7 @@ def field(rig: BlkRig, layout: str, offset: int) -> int:
 
 
 def test_plugin_offers_the_device() -> None:
-    assert VirtIOBlock in qdevpy_devices()
+    assert list(qdevpy_devices()) == [VirtIOBlock, VhostUserBlock]
 
 
 # -- config space (5.2.4)
