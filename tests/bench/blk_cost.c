@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "blk.h"
+#include "core_stub.h"
 
 #define NUM 256
 #define REQUESTS 4096
@@ -30,47 +31,6 @@
 static uint8_t *memory;
 static struct qd_mem mem = {.n = 1};
 static uint16_t avail_idx;
-static unsigned interrupts;
-
-/* --- the core, as far as a queue calls it */
-
-static void count_interrupt(struct qd_vq *vq)
-{
-    (void)vq;
-    interrupts++;
-}
-
-static void fail(struct qd_vq *vq, const char *why)
-{
-    (void)vq;
-    fprintf(stderr, "%s\n", why);
-    exit(1);
-}
-
-static int loop_add(struct qd_loop *loop, struct qd_fd *handler)
-{
-    (void)loop, (void)handler;
-    return 0;
-}
-
-static void loop_del(struct qd_loop *loop, struct qd_fd *handler)
-{
-    (void)loop, (void)handler;
-}
-
-static uint64_t loop_max_batch(struct qd_loop *loop)
-{
-    (void)loop;
-    return 0;
-}
-
-static const struct qd_api api = {
-    .signal = count_interrupt,
-    .fail = fail,
-    .loop_add = loop_add,
-    .loop_del = loop_del,
-    .loop_max_batch = loop_max_batch,
-};
 
 /* --- the driver */
 
@@ -127,7 +87,7 @@ int main(int argc, char **argv)
     }
     vq.ops->stop(&vq);
     printf("requests %u bytes %u merged %u interrupts %u\n", (unsigned)disk.counters[BLK_READ].requests,
-           (unsigned)disk.counters[BLK_READ].bytes, (unsigned)disk.counters[BLK_READ].merged, interrupts);
+           (unsigned)disk.counters[BLK_READ].bytes, (unsigned)disk.counters[BLK_READ].merged, (unsigned)vq.interrupts);
     blk_queue_free(vq.opaque);
     return 0;
 }

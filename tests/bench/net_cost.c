@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/uio.h>
 
+#include "core_stub.h"
 #include "qn_api.h"
 
 #define NUM 256
@@ -102,33 +103,6 @@ ssize_t recv(int fd, void *to, size_t room, int flags)
         *(uint32_t *)((uint8_t *)to + got) = htonl(SIZE);
     return got;
 }
-
-/* --- the core */
-
-static void no_signal(struct qd_vq *vq)
-{
-    vq->interrupts++;
-}
-
-static void failed(struct qd_vq *vq, const char *why)
-{
-    (void)vq;
-    fprintf(stderr, "ring broken: %s\n", why);
-    exit(1);
-}
-
-static int loop_add(struct qd_loop *loop, struct qd_fd *handler)
-{
-    (void)loop, (void)handler;
-    return 0;
-}
-
-static void loop_del(struct qd_loop *loop, struct qd_fd *handler)
-{
-    (void)loop, (void)handler;
-}
-
-static const struct qd_api api = {.signal = no_signal, .fail = failed, .loop_add = loop_add, .loop_del = loop_del};
 
 /* --- the driver */
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from packed_model import AVAIL, USED, PackedModel
-from test_vring_model import DATA, DESC, HIGH, RAM, TABLE, make_memory
+from two_memories import DATA, DESC, HIGH, RAM, TABLE, TwoMemories, make_memory
 from vring_model import INDIRECT, NEXT, WRITE, BrokenRingError, Chain
 
 from qdevpy.native.core import ffi, lib
@@ -22,19 +22,14 @@ DRIVER_EVENT, DEVICE_EVENT = 0x6000, 0x8000
 BITS = {defs.F_RING_PACKED, defs.F_VERSION_1}
 
 
-class Pair:
-    """The C ring and the model, each with its memory; a driver writes to both.
+class Pair(TwoMemories):
+    """A packed ring.
 
     :param start: position of both sides, in descriptors from the ring's beginning
     """
 
     def __init__(self, num: int, features: set[int], start: int = 0) -> None:
-        self.num = num
-        self.c_memory, self.model_memory = make_memory(), make_memory()
-        self.vdev = VDev(self.c_memory)
-        self.vdev.features = sum(1 << bit for bit in features | BITS)
-        self.queue: Any = self.vdev.add_queue()
-        self.elem = ffi.new("struct qd_elem *")
+        super().__init__(num, features | BITS)
         self.model = PackedModel(
             self.model_memory,
             num,
@@ -55,39 +50,6 @@ class Pair:
             self.write(DESC + 16 * i + 14, struct.pack("<H", (AVAIL | USED) * (before >= 0 and self.model.wrap(before))))
         assert lib.qd_vq_setup(self.queue, num, DESC, DRIVER_EVENT, DEVICE_EVENT) == 0
 
-    def write(self, gpa: int, data: bytes) -> None:
-        self.c_memory.write(gpa, data)
-        self.model_memory.write(gpa, data)
-
-    def pop(self) -> Chain | None:
-        """Pop from both and compare; what the model said.
-
-        :raises BrokenRingError: both say so
-        """
-        found = lib.qd_vq_pop(self.queue, self.elem, False)
-        try:
-            expected = self.model.pop()
-        except BrokenRingError:
-            assert found == -1
-            assert self.queue.ring.error != ffi.NULL
-            raise
-        if expected is None:
-            assert found == 0
-            return None
-        assert found == 1, ffi.string(self.queue.ring.error)
-        elem = self.elem
-        buffers = [self.gpa_of(elem.iov[i]) for i in range(elem.out_num + elem.in_num)]
-        assert Chain(elem.head, buffers[: elem.out_num], buffers[elem.out_num :]) == expected
-        assert elem.out_len == sum(n for _, n in expected.readable)
-        assert elem.in_len == sum(n for _, n in expected.writable)
-        return expected
-
-    def gpa_of(self, iov: Any) -> tuple[int, int]:
-        hva = int(ffi.cast("uintptr_t", iov.iov_base))
-        region = next(r for r in self.c_memory.regions if r.hva <= hva < r.hva + r.size)
-        assert hva + iov.iov_len <= region.hva + region.size
-        return hva - region.hva + region.gpa, iov.iov_len
-
     def push(self, head: int, length: int) -> None:
         lib.qd_vq_push(self.queue, head, length)
         self.model.push(head, length)
@@ -105,11 +67,6 @@ class Pair:
             assert ring.inflight == self.model.inflight
             assert ring.last_avail | ring.avail_wrap << 15 == self.model.packed(self.model.next_avail)
             assert ring.used_idx | ring.used_wrap << 15 == self.model.packed(self.model.next_used)
-
-    def close(self) -> None:
-        self.vdev.close()
-        self.c_memory.close()
-        self.model_memory.close()
 
 
 def descriptor(address: int, length: int, number: int, flags: int) -> bytes:
