@@ -39,23 +39,25 @@ class Mirror(vs.Server):
     def __init__(self, path, **offers):
         super().__init__(path, self.answer, **{"features": FEATURES, "queues": 2} | offers)
         self.frames = []
+        self.owed = {}  # frames that came before a buffer for them: kicks of two rings are seen in any order
         self.back = b""
 
     def answer(self, index, chain):
         if index % 2:
             self.frames.append((index // 2, chain.readable[12:]))
+            self.owed.setdefault(index // 2, []).append(chain.readable[12:])
             return b""
         return HEADER[:10] + b"\x01\0" + self.back
 
     def _begin(self, ring, head):
         chain = self._chain(ring, head)
-        if ring.index % 2 == 0:
+        if ring.index % 2:
+            self._finish(ring, chain)
+        else:
             ring.held.append(chain)
-            return
-        self._finish(ring, chain)
-        rx = self.rings[ring.index - 1]
-        if rx.held:
-            self.back = self.frames[-1][1]
+        rx, owed = self.rings.get(ring.index & ~1), self.owed.get(ring.index // 2)
+        while rx and rx.held and owed:
+            self.back = owed.pop(0)
             self._finish(rx, rx.held.pop(0))
 
 
