@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make boot   install into .venv and boot the demo machine
 # make test   install what the tests need, then run everything that CI runs
+# make docs   build the documentation as a site, into build/docs
 
 PYTHON ?= python3
 VENV   := .venv
@@ -11,7 +12,7 @@ RUN    := $(BIN)/python -m
 SOURCES := pyproject.toml setup.py $(wildcard qdevpy/native/*.py qdevpy/native/*/*.[ch] \
            plugins/*/*.py plugins/*/csrc/*.[ch] plugins/*/*/csrc/*.[ch] machine/*.py machine/qdevpy_machine/guest/*.[chS] machine/qdevpy_machine/guest/*.ld)
 
-.PHONY: boot test install install-test debian lint unit clean
+.PHONY: boot test install install-test debian lint unit docs clean
 
 boot: install
 	$(BIN)/qdevpy boot
@@ -41,6 +42,10 @@ lint: install-test
 
 unit: install-test
 	$(BIN)/python tests/run.py --only unit
+
+docs: install-test
+	$(BIN)/python tests/run.py --only docs
+	@echo build/docs/index.html
 
 clean:
 	rm -rf $(VENV) build *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
