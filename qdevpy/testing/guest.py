@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qdevpy.pci import config
+from qdevpy.pci.msi import ENABLE
 
 LOAD = 0x10_0000  #: where the code is
 DATA = 0x20_0000  #: where :meth:`GuestProgram.room` begins
@@ -33,6 +34,10 @@ PVH_ENTRY_NOTE = 18
 CONFIG_ADDRESS, CONFIG_DATA = 0xCF8, 0xCFC
 POWER_OFF, POWER_OFF_VALUE = 0x604, 0x2000  #: PIIX4's PM1a control: SLP_EN and S5's type
 DEBUG_EXIT = 0x501
+# the local APIC (Intel SDM volume 3, 11.4): spurious-interrupt vector register, its enable bit; requests, 32 vectors in 16 bytes
+APIC, APIC_SVR, APIC_ENABLE, APIC_IRR = 0xFEE0_0000, 0xF0, 0x100, 0x200
+FIRST_CAPABILITY = 0x40  #: of a function without others before it
+FIRST_VECTOR = 0x40  #: of :meth:`GuestProgram.enable_msi`
 FIRST_STEP, LAST_STEP = 1, 126  #: what fits into an exit status beside isa-debug-exit's lowest bit
 PATIENCE = 120.0  #: seconds that a guest may take
 
@@ -53,6 +58,7 @@ class GuestProgram:
     def __init__(self) -> None:
         self._code = bytearray()
         self._next = DATA
+        self._vector = FIRST_VECTOR
         self.steps: list[Step] = []
 
     # -- memory and MMIO
@@ -143,6 +149,28 @@ class GuestProgram:
             self.write_config(slot, config.BAR0 + 4 * bar + 4, 0)
         self.write_config(slot, config.COMMAND, config.COMMAND_MEMORY | config.COMMAND_MASTER, 2)
         return address
+
+    # -- interrupts
+
+    def enable_msi(self, slot: int, capability: int = FIRST_CAPABILITY) -> int:
+        """Switch the function's MSI on, with one vector; a call again takes another vector.
+
+        :param capability: where in its configuration space MSI is; a ``PCIEndpoint`` with ``msi_vectors`` has it first
+        :returns: the vector, for :meth:`wait_for_interrupt`
+        """
+        vector = self._vector
+        self._vector += 1
+        self.store(APIC + APIC_SVR, APIC_ENABLE | 0xFF)
+        self.write_config(slot, capability + 4, APIC)
+        self.write_config(slot, capability + 8, 0)
+        self.write_config(slot, capability + 12, vector, 2)
+        self.write_config(slot, capability + 2, ENABLE, 2)
+        return vector
+
+    def wait_for_interrupt(self, vector: int) -> None:
+        """Until VECTOR is pending in the local APIC. Interrupts are off, so there it stays: one wait for each vector."""
+        bit = 1 << vector % 32
+        self.wait_for(APIC + APIC_IRR + 16 * (vector // 32), bit, mask=bit)
 
     # -- the end
 
