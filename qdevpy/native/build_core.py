@@ -12,7 +12,7 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = "qdevpy/native"
-SOURCES = ["intx", "loop", "poller", "pyqueue", "pywait", "queue", "relay", "space", "vcpu"]
+SOURCES = ["intx", "loop", "poller", "pyqueue", "pywait", "queue", "relay", "space", "tap", "vcpu"]
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 #: what cffi generates is not ours to keep warning-free
 GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]

@@ -32,6 +32,11 @@ class CoreLib(Protocol):
     QD_VQ_IDLE: int
     QD_VQ_STARTED: int
     QD_VQ_ATTACHED: int
+    QD_KICK_IOEVENTFD: int
+    QD_KICK_SYNC: int
+    QD_KICK_POLLED: int
+    QD_MARK_SUBMITTED: int
+    QD_MARK_COMPLETED: int
     QD_STOP_REQUESTED: int
     QD_STOP_SHUTDOWN: int
     QD_STOP_SYSTEM: int
@@ -44,6 +49,12 @@ class CoreLib(Protocol):
     qd_null_ops: Any
     qd_py_set_intx: Any
     qd_kvm_set_gsi: Any
+    qd_py_kicked: Any
+    qd_py_popped: Any
+    qd_py_pushed: Any
+    qd_py_decided: Any
+    qd_py_marked: Any
+    qd_py_forgotten: Any
 
     # -- qd_vring.h
     def qd_vring_need_event(self, event: int, new_idx: int, old: int, /) -> bool: ...
@@ -104,6 +115,16 @@ class CoreLib(Protocol):
     def qd_wait_free(self, wait: Any, /) -> None: ...
     def qd_wait(self, wait: Any, epoll: int, timeout_ms: int, found: Any, /) -> int: ...
     def qd_vq_set_kicks(self, vq: Any, enabled: bool, /) -> bool: ...
+
+    def qd_vq_count_kick(self, vq: Any, way: int, /) -> None: ...
+
+    # -- qd_tap.h
+    def qd_vq_add_tap(self, vq: Any, tap: Any, /) -> int: ...
+    def qd_vq_remove_tap(self, vq: Any, tap: Any, /) -> None: ...
+    def qd_vq_complete(self, vq: Any, head: int, length: int, /) -> bool: ...
+    def qd_tap_complete(self, vq: Any, head: int, length: int, /) -> bool: ...
+    def qd_tap_chain(self, vq: Any, head: int, elem: Any, /) -> bool: ...
+    def qd_vq_hand_over(self, vq: Any, head: int, /) -> bool: ...
 
     # -- qd_space.h
     def qd_space_new(self) -> Any: ...

@@ -296,7 +296,7 @@ class VirtQueue:
             os.eventfd_read(self._fd)
         except BlockingIOError:
             return
-        self.pointer.kicks_ioeventfd += 1
+        lib.qd_vq_count_kick(self.pointer, lib.QD_KICK_IOEVENTFD)
         if self._kicks:
             self._serve_batch()
         else:
@@ -325,7 +325,7 @@ class VirtQueue:
         if self.is_native:
             lib.qd_vq_kick(self.pointer)
         elif self.state is not QueueState.IDLE:
-            self.pointer.kicks_sync += 1
+            lib.qd_vq_count_kick(self.pointer, lib.QD_KICK_SYNC)
             self._handle_output()
 
     def _handle_output(self) -> None:

@@ -7,6 +7,7 @@
 #define QD_CORE_H
 
 #include "qd_queue.h"
+#include "qd_tap.h"
 
 /* Take the GIL; the VM lock is held. HANDLE: the Mapping. */
 uint64_t qd_py_read(void *handle, uint64_t offset, unsigned size);
@@ -28,6 +29,25 @@ uint32_t qd_elem_words(const struct qd_elem *elem, uint64_t *words);
 void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len);
 bool qd_vq_publish(struct qd_vq *vq); /* true: the driver wants an interrupt */
 bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled); /* true: entries are there already */
+
+/* A kick that Python serves, for the counter and the taps. */
+void qd_vq_count_kick(struct qd_vq *vq, enum qd_kick way);
+
+/* tap.c, for queue.c and pyqueue.c. With vq->lock held: */
+void qd_taps_kicked(struct qd_vq *vq, enum qd_kick way);
+bool qd_taps_publish(struct qd_vq *vq); /* as qd_vq_publish(), of a tapped queue */
+void qd_taps_flush(struct qd_vq *vq);   /* as qd_vq_flush() */
+/* Without it: */
+void qd_taps_forget(struct qd_vq *vq);
+void qd_taps_free(struct qd_vq *vq);
+
+/* Taps in Python (tap.py); with vq->lock held. TAP->opaque: a cffi handle of the QueueTap. */
+void qd_py_kicked(struct qd_tap *tap, struct qd_vq *vq, enum qd_kick way);
+bool qd_py_popped(struct qd_tap *tap, struct qd_vq *vq, const struct qd_elem *e);
+bool qd_py_pushed(struct qd_tap *tap, struct qd_vq *vq, uint16_t head, uint32_t *len);
+void qd_py_decided(struct qd_tap *tap, struct qd_vq *vq, bool *interrupt);
+void qd_py_marked(struct qd_tap *tap, struct qd_vq *vq, uint16_t head, enum qd_mark stage);
+void qd_py_forgotten(struct qd_tap *tap, struct qd_vq *vq);
 
 /* For the main loop, where queues that Python serves are on it (pywait.c): epoll_wait() that polls for up to MAX_NS before
  * it sleeps. FOUND gets descriptor and events of up to QD_WAIT_MAX; how many numbers that is. */

@@ -119,6 +119,26 @@ uint8_t qd_vdev_read_isr(struct qd_vdev *vdev);
 void qd_vdev_set_msix(struct qd_vdev *vdev, bool use_msix);
 void qd_vdev_set_intx(struct qd_vdev *vdev, void (*set_intx)(void *opaque, int level), void *opaque);
 
+/* --- qd_tap.h --- */
+enum qd_kick { QD_KICK_IOEVENTFD, QD_KICK_SYNC, QD_KICK_POLLED };
+enum qd_mark { QD_MARK_SUBMITTED, QD_MARK_COMPLETED };
+struct qd_tap {
+    void *opaque;
+    void (*kicked)(struct qd_tap *tap, struct qd_vq *vq, enum qd_kick way);
+    bool (*popped)(struct qd_tap *tap, struct qd_vq *vq, const struct qd_elem *e);
+    bool (*pushed)(struct qd_tap *tap, struct qd_vq *vq, uint16_t head, uint32_t *len);
+    void (*decided)(struct qd_tap *tap, struct qd_vq *vq, bool *interrupt);
+    void (*marked)(struct qd_tap *tap, struct qd_vq *vq, uint16_t head, enum qd_mark stage);
+    void (*forgotten)(struct qd_tap *tap, struct qd_vq *vq);
+    ...;
+};
+int qd_vq_add_tap(struct qd_vq *vq, struct qd_tap *tap);
+void qd_vq_remove_tap(struct qd_vq *vq, struct qd_tap *tap);
+bool qd_vq_complete(struct qd_vq *vq, uint16_t head, uint32_t len);
+bool qd_tap_complete(struct qd_vq *vq, uint16_t head, uint32_t len);
+bool qd_tap_chain(struct qd_vq *vq, uint16_t head, struct qd_elem *e);
+bool qd_vq_hand_over(struct qd_vq *vq, uint16_t head);
+
 /* --- qd_space.h --- */
 #define QD_PIO ...
 #define QD_MMIO ...
@@ -174,6 +194,13 @@ int qd_kvm_set_tss(int vm_fd, unsigned long address);
 extern "Python+C" uint64_t qd_py_read(void *handle, uint64_t offset, unsigned size);
 extern "Python+C" void qd_py_write(void *handle, uint64_t offset, uint64_t value, unsigned size);
 extern "Python+C" void qd_py_set_intx(void *handle, int level);
+extern "Python+C" void qd_py_kicked(struct qd_tap *tap, struct qd_vq *vq, enum qd_kick way);
+extern "Python+C" bool qd_py_popped(struct qd_tap *tap, struct qd_vq *vq, const struct qd_elem *e);
+extern "Python+C" bool qd_py_pushed(struct qd_tap *tap, struct qd_vq *vq, uint16_t head, uint32_t *len);
+extern "Python+C" void qd_py_decided(struct qd_tap *tap, struct qd_vq *vq, bool *interrupt);
+extern "Python+C" void qd_py_marked(struct qd_tap *tap, struct qd_vq *vq, uint16_t head, enum qd_mark stage);
+extern "Python+C" void qd_py_forgotten(struct qd_tap *tap, struct qd_vq *vq);
+void qd_vq_count_kick(struct qd_vq *vq, enum qd_kick way);
 int qd_vq_setup(struct qd_vq *vq, uint16_t num, uint64_t desc, uint64_t avail, uint64_t used);
 void qd_vq_forget(struct qd_vq *vq);
 void qd_vdev_set_error(struct qd_vdev *vdev, const char *why);

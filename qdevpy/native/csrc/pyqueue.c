@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Queues as Python sees them: set-up, ring operations for handlers in Python, and the null handler.
+ *
+ * The VM lock keeps handlers in Python apart; vq->lock is taken for taps, which may complete a chain at any time.
  */
 #include "core.h"
 
@@ -16,6 +18,7 @@ int qd_vq_setup(struct qd_vq *vq, uint16_t num, uint64_t desc, uint64_t avail, u
 void qd_vq_forget(struct qd_vq *vq)
 {
     free(qd_vring_forget(&vq->ring, vq->vdev->mem));
+    qd_taps_forget(vq);
 }
 
 void qd_vdev_set_error(struct qd_vdev *vdev, const char *why)
@@ -25,20 +28,26 @@ void qd_vdev_set_error(struct qd_vdev *vdev, const char *why)
 
 bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled)
 {
+    bool found = false;
+    pthread_mutex_lock(&vq->lock);
     if (enabled)
-        return qd_vring_enable_kicks(&vq->ring);
-    qd_vring_disable_kicks(&vq->ring);
-    return false;
+        found = qd_vring_enable_kicks(&vq->ring);
+    else
+        qd_vring_disable_kicks(&vq->ring);
+    pthread_mutex_unlock(&vq->lock);
+    return found;
 }
 
 int qd_vq_pop(struct qd_vq *vq, struct qd_elem *elem, bool kicks)
 {
+    pthread_mutex_lock(&vq->lock);
     int n = qd_vring_pop(&vq->ring, elem);
     /* A handler in Python need not know about EVENT_IDX: avail_event follows every pop, so whatever the driver adds
      * from here on is kicked, and what it added a moment ago is seen by the second look. */
     if (n >= 0 && kicks && qd_vring_enable_kicks(&vq->ring) && n == 0)
         n = qd_vring_pop(&vq->ring, elem);
     qd_vq_check(vq);
+    pthread_mutex_unlock(&vq->lock);
     return n;
 }
 
@@ -58,13 +67,23 @@ uint32_t qd_elem_words(const struct qd_elem *elem, uint64_t *words)
 
 void qd_vq_push(struct qd_vq *vq, uint16_t head, uint32_t len)
 {
+    pthread_mutex_lock(&vq->lock);
     qd_vring_push(&vq->ring, head, len);
+    pthread_mutex_unlock(&vq->lock);
 }
 
 bool qd_vq_publish(struct qd_vq *vq)
 {
-    qd_vring_publish(&vq->ring);
-    return qd_vring_should_interrupt(&vq->ring);
+    pthread_mutex_lock(&vq->lock);
+    bool interrupt;
+    if (qd_vring_is_tapped(&vq->ring)) {
+        interrupt = qd_taps_publish(vq);
+    } else {
+        qd_vring_publish(&vq->ring);
+        interrupt = qd_vring_should_interrupt(&vq->ring);
+    }
+    pthread_mutex_unlock(&vq->lock);
+    return interrupt;
 }
 
 static void null_kick(struct qd_vq *vq)

@@ -6,7 +6,7 @@
  * with the VM lock held; the state itself is written under vq->lock, because kicks look at it there.
  */
 #define _GNU_SOURCE
-#include "qd_queue.h"
+#include "core.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +25,7 @@ static const struct qd_api core_api = {
     .loop_mod = qd_loop_mod,
     .set_isr = qd_vdev_set_isr,
     .loop_max_batch = qd_loop_max_batch,
+    .flush_tapped = qd_taps_flush,
 };
 
 static void signal_eventfd(int fd)
@@ -57,6 +58,7 @@ void qd_vdev_free(struct qd_vdev *vdev)
     for (unsigned i = 0; i < vdev->n_queues; i++) {
         pthread_mutex_destroy(&vdev->queues[i]->lock);
         free(vdev->queues[i]->ring.flight);
+        qd_taps_free(vdev->queues[i]);
         free(vdev->queues[i]);
     }
     pthread_mutex_destroy(&vdev->isr_lock);
@@ -152,6 +154,22 @@ static void serve(struct qd_vq *vq)
         vq->ops->kick(vq);
 }
 
+/* With vq->lock held. */
+static void count_kick(struct qd_vq *vq, enum qd_kick way)
+{
+    uint64_t *counters[] = {&vq->kicks_ioeventfd, &vq->kicks_sync, &vq->kicks_polled};
+    ++*counters[way];
+    if (vq->ring.tapped)
+        qd_taps_kicked(vq, way);
+}
+
+void qd_vq_count_kick(struct qd_vq *vq, enum qd_kick way)
+{
+    pthread_mutex_lock(&vq->lock);
+    count_kick(vq, way);
+    pthread_mutex_unlock(&vq->lock);
+}
+
 bool qd_vq_kick(struct qd_vq *vq)
 {
     if (!vq->ops)
@@ -159,7 +177,7 @@ bool qd_vq_kick(struct qd_vq *vq)
     pthread_mutex_lock(&vq->lock);
     bool mine = vq->state != QD_VQ_IDLE;
     if (mine) {
-        vq->kicks_sync++;
+        count_kick(vq, QD_KICK_SYNC);
         serve(vq);
     }
     pthread_mutex_unlock(&vq->lock);
@@ -183,7 +201,7 @@ static void serve_notifier(struct qd_vq *vq)
     /* Cleared before the ring is looked at: a kick from now on signals again. */
     if (read(vq->notifier.fd, &count, sizeof(count)) != sizeof(count))
         return;
-    vq->kicks_ioeventfd++;
+    count_kick(vq, QD_KICK_IOEVENTFD);
     serve_and_note(vq);
 }
 
@@ -194,7 +212,7 @@ static void notifier_ready(struct qd_fd *self, uint32_t events)
     if (events) {
         serve_notifier(vq);
     } else { /* a kick that was not needed */
-        vq->kicks_polled++;
+        count_kick(vq, QD_KICK_POLLED);
         serve_and_note(vq);
     }
     pthread_mutex_unlock(&vq->lock);

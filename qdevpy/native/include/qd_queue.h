@@ -31,6 +31,7 @@
 
 struct qd_vq;
 struct qd_vdev;
+struct qd_taps;
 
 /* What a native device does with a queue. All run with vq->lock held. */
 struct qd_queue_ops {
@@ -61,6 +62,8 @@ struct qd_api {
     void (*set_isr)(struct qd_vdev *vdev, uint8_t bits);
     /* the user's aio-max-batch of the I/O thread; 0: none */
     uint64_t (*loop_max_batch)(struct qd_loop *loop);
+    /* qd_vq_flush() where somebody looks on (qd_tap.h) */
+    void (*flush_tapped)(struct qd_vq *vq);
 };
 
 enum qd_vq_state { QD_VQ_IDLE, QD_VQ_STARTED, QD_VQ_ATTACHED };
@@ -80,6 +83,7 @@ struct qd_vq {
     uint64_t left_at;             /* ring.popped + 1 where the loop's last call of kick() left all there was; else 0 */
     /* counters for the user's eyes, written under the lock; requests are in ring.popped */
     uint64_t kicks_ioeventfd, kicks_sync, kicks_polled, interrupts;
+    struct qd_taps *taps;         /* who looks on, and what they keep (qd_tap.h); NULL: nobody ever did */
 };
 
 #define QD_VDEV_QUEUES 1024 /* as QEMU's VIRTIO_QUEUE_MAX */
@@ -108,6 +112,10 @@ struct qd_vdev {
 /* Publish what was pushed and interrupt if the driver wants it. */
 static inline void qd_vq_flush(struct qd_vq *vq)
 {
+    if (qd_vring_is_tapped(&vq->ring)) {
+        vq->api->flush_tapped(vq);
+        return;
+    }
     qd_vring_publish(&vq->ring);
     if (qd_vring_should_interrupt(&vq->ring))
         vq->api->signal(vq);

@@ -20,11 +20,23 @@
 #include "qd_vring_packed.h"
 #include "qd_vring_split.h"
 
+/* Does somebody look on? Not as a rule: what follows is out of the way. */
+static inline __attribute__((always_inline)) bool qd_vring_is_tapped(const struct qd_vring *vr)
+{
+    return __builtin_expect(vr->form & QD_FORM_TAPPED, 0);
+}
+
 /* Whether a ring with these features needs a struct qd_flight. */
 static inline bool qd_vring_needs_flight(uint64_t features)
 {
     /* 6.1: a legacy driver knows neither */
     return features >> QD_F_VERSION_1 & 1 && (features >> QD_F_RING_PACKED & 1 || features >> QD_F_IN_ORDER & 1);
+}
+
+/* After a change of what it is made of. */
+static inline void qd_vring_classify(struct qd_vring *vr)
+{
+    vr->form = (vr->in_order ? QD_FORM_IN_ORDER : 0) | (vr->packed ? QD_FORM_PACKED : 0) | (vr->tapped ? QD_FORM_TAPPED : 0);
 }
 
 /* Bring a ring up at three guest-physical addresses: descriptor table, available ring and used ring, or packed
@@ -52,22 +64,24 @@ static inline int qd_vring_setup(struct qd_vring *vr, const struct qd_mem *mem, 
     if (vr->packed ? qd_packed_setup(vr, num, desc, avail, used) : qd_split_setup(vr, num, desc, avail, used))
         return -1;
     vr->num = num;
+    qd_vring_classify(vr);
     return 0;
 }
 
-/* The state of a ring that was never set up, but for the statistics; its flight, if it has one, goes back to the caller. */
+/* The state of a ring that was never set up, but for the statistics and who looks on; its flight, if it has one, goes back to the caller. */
 static inline struct qd_flight *qd_vring_forget(struct qd_vring *vr, const struct qd_mem *mem)
 {
     struct qd_flight *flight = vr->flight;
     /* 2.8.1: wrap counters begin with 1 */
-    *vr = (struct qd_vring){.mem = mem, .popped = vr->popped, .avail_wrap = true, .used_wrap = true};
+    *vr = (struct qd_vring){.mem = mem, .popped = vr->popped, .tapped = vr->tapped, .avail_wrap = true, .used_wrap = true};
     return flight;
 }
 
 /* Chains that the driver offered and nobody popped, at least; -1 on a violation. A packed ring knows of one only. */
 static inline int qd_vring_pending(struct qd_vring *vr)
 {
-    return vr->packed ? qd_packed_pending(vr) : qd_split_pending(vr);
+    int n = vr->packed ? qd_packed_pending(vr) : qd_split_pending(vr);
+    return n < 0 ? n : n + vr->ready; /* what taps have for the device comes first */
 }
 
 /* In-order split rings: the chain is remembered, and may not be offered twice. */
@@ -79,27 +93,44 @@ static inline int qd_vring_remember(struct qd_vring *vr, uint16_t head)
     return 1;
 }
 
+/* From the ring itself, whoever looks on. */
+static inline int qd_vring_pop_untapped(struct qd_vring *vr, struct qd_elem *e)
+{
+    if (vr->packed)
+        return qd_packed_pop(vr, e);
+    int n = qd_split_pop(vr, e);
+    return n == 1 && vr->in_order ? qd_vring_remember(vr, e->head) : n;
+}
+
 /* Take the next chain. 1: ELEM is filled; 0: none offered; -1: ring broken. */
 static inline int qd_vring_pop(struct qd_vring *vr, struct qd_elem *e)
 {
     if (!vr->num)
         return -1;
-    if (vr->packed)
-        return qd_packed_pop(vr, e);
+    if (vr->form > QD_FORM_IN_ORDER)
+        return qd_vring_is_tapped(vr) ? vr->tapped->pop(vr, e) : qd_packed_pop(vr, e);
     int n = qd_split_pop(vr, e);
-    return n == 1 && vr->flight ? qd_vring_remember(vr, e->head) : n;
+    return n == 1 && vr->form ? qd_vring_remember(vr, e->head) : n;
+}
+
+static inline void qd_vring_unpop_untapped(struct qd_vring *vr)
+{
+    vr->inflight--;
+    vr->popped--;
+    uint16_t count = vr->form & ~QD_FORM_TAPPED ? qd_flight_take_back(vr->flight) : 1;
+    if (vr->packed)
+        qd_packed_unpop(vr, count);
+    else
+        vr->last_avail--;
 }
 
 /* Give the last popped chain back as if it had not been popped; several times, the newest first. None of them was pushed. */
 static inline void qd_vring_unpop(struct qd_vring *vr)
 {
-    vr->inflight--;
-    vr->popped--;
-    uint16_t count = vr->flight ? qd_flight_take_back(vr->flight) : 1;
-    if (vr->packed)
-        qd_packed_unpop(vr, count);
+    if (qd_vring_is_tapped(vr))
+        vr->tapped->unpop(vr);
     else
-        vr->last_avail--;
+        qd_vring_unpop_untapped(vr);
 }
 
 static inline void qd_vring_use(struct qd_vring *vr, uint16_t head, uint16_t count, uint32_t len)
@@ -134,18 +165,48 @@ static inline void qd_vring_push_known(struct qd_vring *vr, uint16_t head, uint3
     }
 }
 
+static inline void qd_split_push(struct qd_vring *vr, uint16_t head, uint32_t len)
+{
+    vr->inflight--;
+    qd_split_use(vr, head, len);
+}
+
+/* To the ring itself, whoever looks on. */
+static inline void qd_vring_push_untapped(struct qd_vring *vr, uint16_t head, uint32_t len)
+{
+    if (!(vr->form & ~QD_FORM_TAPPED))
+        qd_split_push(vr, head, len);
+    else if (head < QD_VRING_MAX && qd_flight_has(vr->flight, head))
+        qd_vring_push_known(vr, head, len);
+}
+
+/* No more than there are in flight, but of a device that gives one back twice. */
+static inline void qd_vring_note_push(struct qd_tapped *tapped, uint16_t head, uint32_t len)
+{
+    if (tapped->n_pushed == QD_VRING_MAX)
+        return;
+    tapped->pushed[tapped->n_pushed].head = head;
+    tapped->pushed[tapped->n_pushed++].len = len;
+}
+
 /* Give a popped chain back with LEN bytes written; the guest sees it at the next qd_vring_publish(). */
 static inline void qd_vring_push(struct qd_vring *vr, uint16_t head, uint32_t len)
 {
     if (!vr->num)
         return;
-    if (vr->flight) {
-        if (head < QD_VRING_MAX && qd_flight_has(vr->flight, head)) /* else not popped since a reset */
-            qd_vring_push_known(vr, head, len);
-    } else {
-        vr->inflight--;
-        qd_split_use(vr, head, len);
-    }
+    if (!vr->form)
+        qd_split_push(vr, head, len);
+    else if (qd_vring_is_tapped(vr))
+        qd_vring_note_push(vr->tapped, head, len);
+    else if (head < QD_VRING_MAX && qd_flight_has(vr->flight, head)) /* else not popped since a reset */
+        qd_vring_push_known(vr, head, len);
+}
+
+/* For devices that have an own way to the host: where they are with a popped chain. */
+static inline void qd_vring_mark(struct qd_vring *vr, uint16_t head, enum qd_mark stage)
+{
+    if (qd_vring_is_tapped(vr))
+        vr->tapped->mark(vr, head, stage);
 }
 
 /* Show all pushed chains to the guest, once for a batch. */

@@ -31,6 +31,33 @@
 struct qd_desc;
 struct qd_packed_desc;
 struct qd_flight;
+struct qd_vring;
+struct qd_elem;
+
+/* A device tells how far it is with a chain (qd_vring_mark). */
+enum qd_mark {
+    QD_MARK_SUBMITTED, /* the host was asked */
+    QD_MARK_COMPLETED, /* the host is done */
+};
+
+/* struct qd_vring's form, one byte for the test that is on the way of every request. Above IN_ORDER it is not the split
+ * ring's code that a request goes through first. */
+#define QD_FORM_IN_ORDER 1
+#define QD_FORM_PACKED 2
+#define QD_FORM_TAPPED 4
+
+/* What a tapped ring does in place of what is written here (qd_tap.h); the core's. A push is noted only, and comes before
+ * the taps with the queue's flush: a call here, which never happens, would cost the others registers. */
+struct qd_tapped {
+    int (*pop)(struct qd_vring *vr, struct qd_elem *e);
+    void (*unpop)(struct qd_vring *vr);
+    void (*mark)(struct qd_vring *vr, uint16_t head, enum qd_mark stage);
+    uint16_t n_pushed;
+    struct {
+        uint32_t len;
+        uint16_t head;
+    } pushed[QD_VRING_MAX];
+};
 
 /* POSITION: an index; in a packed ring the descriptor's, with the wrap counter in bit 15, as the driver and QEMU have it. */
 struct qd_vring {
@@ -50,7 +77,9 @@ struct qd_vring {
         uint32_t *device_event; /* packed: 2.8.14, written by us */
     };
     struct qd_flight *flight; /* packed or in order: the chains in flight; the memory of who sets the ring up */
+    struct qd_tapped *tapped; /* NULL: nobody looks on */
     uint16_t num;           /* entries; split: a power of two; 0: not set up, or broken */
+    uint8_t form;           /* QD_FORM_...; 0: split, in any order, and nobody looks on */
     bool packed;            /* VIRTIO_F_RING_PACKED negotiated */
     bool in_order;          /* VIRTIO_F_IN_ORDER negotiated */
     bool event_idx;         /* VIRTIO_F_EVENT_IDX negotiated */
@@ -66,7 +95,8 @@ struct qd_vring {
     uint16_t used_idx;      /* next used entry to fill */
     uint16_t published;     /* position up to which the guest sees used entries */
     uint16_t signalled_used;/* split: used_idx at the last interrupt decision */
-    uint16_t inflight;      /* popped, not pushed */
+    uint16_t inflight;      /* popped, not pushed; those that a tap has do not count */
+    uint16_t ready;         /* tapped: chains that the next pops give, before those of the ring */
     uint16_t taken;         /* packed: descriptors popped and not used */
     uint16_t first_used;    /* packed: the used descriptor whose flags publish() writes, the last of a batch */
     uint16_t first_flags;

@@ -137,6 +137,17 @@ static inline __attribute__((always_inline)) int qd_packed_walk_table(struct qd_
     return 1;
 }
 
+/* COUNT descriptors from last_avail on are popped. */
+static inline void qd_packed_take(struct qd_vring *vr, uint16_t count)
+{
+    vr->taken += count;
+    vr->last_avail += count;
+    if (vr->last_avail >= vr->num) {
+        vr->last_avail -= vr->num;
+        vr->avail_wrap = !vr->avail_wrap;
+    }
+}
+
 static inline int qd_packed_pop(struct qd_vring *vr, struct qd_elem *e)
 {
     const volatile struct qd_packed_desc *d = vr->packed_desc + vr->last_avail;
@@ -161,12 +172,7 @@ static inline int qd_packed_pop(struct qd_vring *vr, struct qd_elem *e)
         return qd_vring_break(vr, "buffer id of a chain that is in use");
     qd_flight_add(vr->flight, id, count);
     qd_walk_end(vr, e, &w, id);
-    vr->taken += count;
-    vr->last_avail += count;
-    if (vr->last_avail >= vr->num) {
-        vr->last_avail -= vr->num;
-        vr->avail_wrap = !vr->avail_wrap;
-    }
+    qd_packed_take(vr, count);
     return 1;
 }
 
