@@ -112,7 +112,10 @@ class QueueTap:
         return bool(lib.qd_tap_complete(self.vq, head, length))
 
     def hand_over(self, head: int) -> bool:
-        """Give a kept chain to the device. Not in a callback. False: it is not kept. A queue that Python serves is to be kicked."""
+        """Give a kept chain to the device; a queue that Python serves is to be kicked then. Not in a callback.
+
+        False: it is not kept.
+        """
         return bool(lib.qd_vq_hand_over(self.vq, head))
 
 

@@ -13,7 +13,15 @@ PCI = HERE.parent / "unit" / "pci"
 TESTS = [
     *(
         HERE / f"{name}.py"
-        for name in ("null_device", "virtio_pci_rig", "notifier_rig", "test_host_notifier_rules", "test_ring_forms")
+        for name in (
+            "null_device",
+            "virtio_pci_rig",
+            "notifier_rig",
+            "ring_forms",
+            "test_host_notifier_rules",
+            "test_ring_forms",
+            "test_taps",
+        )
     ),
     *(HERE / f"test_virtio_pci_{part}.py" for part in ("identity", "legacy", "modern", "state", "failures", "hostile")),
     *(PCI / f"{name}.py" for name in ("conftest", "widget", "test_pci_bus", "test_bars")),

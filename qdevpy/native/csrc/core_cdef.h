@@ -11,9 +11,12 @@ struct qd_mem { uint32_t n; struct qd_ram ram[...]; ...; };
 /* --- qd_vring.h --- */
 #define QD_VRING_MAX ...
 struct iovec { void *iov_base; size_t iov_len; };
+struct qd_tapped;
 struct qd_vring {
     uint16_t num, last_avail, used_idx, published, inflight;
     bool packed, in_order, polled, avail_wrap, used_wrap;
+    uint16_t ready;
+    struct qd_tapped *tapped;
     uint64_t popped;
     const char *error;
     ...;
