@@ -38,6 +38,7 @@ DEBUG_EXIT = 0x501
 APIC, APIC_SVR, APIC_ENABLE, APIC_IRR = 0xFEE0_0000, 0xF0, 0x100, 0x200
 FIRST_CAPABILITY = 0x40  #: of a function without others before it
 FIRST_VECTOR = 0x40  #: of :meth:`GuestProgram.enable_msi`
+SERIAL = 0x3F8  #: COM1, whose transmitter takes whatever comes
 FIRST_STEP, LAST_STEP = 1, 126  #: what fits into an exit status beside isa-debug-exit's lowest bit
 PATIENCE = 120.0  #: seconds that a guest may take
 
@@ -150,6 +151,11 @@ class GuestProgram:
         self.write_config(slot, config.COMMAND, config.COMMAND_MEMORY | config.COMMAND_MASTER, 2)
         return address
 
+    def say(self, text: str) -> None:
+        """Write TEXT to the first serial port."""
+        for byte in text.encode():
+            self.out(SERIAL, byte, 1)
+
     # -- interrupts
 
     def enable_msi(self, slot: int, capability: int = FIRST_CAPABILITY) -> int:
@@ -216,11 +222,20 @@ def run_guest(
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
         )
-    failed = next((step for step in program.steps if done.returncode == step.number << 1 | 1), None)
-    if failed is not None:
-        raise AssertionError(f"guest: check {failed.number} of {len(program.steps)}: {failed.what}\n{done.stdout}")
-    assert done.returncode == 0, f"the machine ended with status {done.returncode}\n{done.stdout}"
+    check_ending(program, done.returncode, done.stdout)
     return done.stdout
+
+
+def check_ending(program: GuestProgram, status: int, output: str = "") -> None:
+    """Tell from a machine's exit status whether all went well.
+
+    :param output: for the message
+    :raises AssertionError: a check of the guest's failed, or the machine did; says which
+    """
+    failed = next((step for step in program.steps if status == step.number << 1 | 1), None)
+    if failed is not None:
+        raise AssertionError(f"guest: check {failed.number} of {len(program.steps)}: {failed.what}\n{output}")
+    assert status == 0, f"the machine ended with status {status}\n{output}"
 
 
 def kvm_is_there() -> bool:

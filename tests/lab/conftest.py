@@ -16,7 +16,7 @@ from pathlib import Path
 import lab_linux
 import pytest
 from lab import missing_programs, run_in_lab
-from lab_kernel import Kernel, debian_kernel
+from qdevpy.testing.kernel import Kernel, debian_kernel
 
 SCENARIO = Path(__file__).with_name("lab_scenario.py")
 PAYLOAD = bytes((n * n >> 3) & 0xFF for n in range(1 << 20))

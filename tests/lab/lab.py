@@ -21,10 +21,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab_archive import File, initramfs
-from lab_kernel import LAB_MODULES, KernelError, cache_folder, debian_kernel
+from qdevpy.testing.initramfs import File, initramfs
+from qdevpy.testing.kernel import KernelError, cache_folder, debian_kernel
 
 QEMU = "qemu-system-x86_64"
+LAB_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "tun", "kvm_amd")
 BUSYBOX = Path("/bin/busybox")
 MEMORY_MIB = 3072
 START_SECONDS = 60  # on a loaded machine; 3 to 6 on an idle one

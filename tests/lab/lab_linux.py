@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab_archive import File, initramfs
-from lab_kernel import GUEST_MODULES, Kernel
+from qdevpy.testing.initramfs import File, initramfs
+from qdevpy.testing.kernel import GUEST_MODULES, Kernel
 
 BUSYBOX = Path("/bin/busybox")
 PROGRAMS = (

@@ -10,8 +10,8 @@ import lab_examples
 import lab_linux
 import pytest
 from conftest import SECONDS_IN_LAB
-from lab_archive import File, initramfs
-from lab_kernel import GUEST_MODULES
+from qdevpy.testing.initramfs import File, initramfs
+from qdevpy.testing.kernel import GUEST_MODULES
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's stock kernels, downloaded from its package archive and unpacked, not installed."""
+"""Kernels that guests boot, with their modules: installed ones, or Debian's, downloaded and unpacked without installing."""
 
 from __future__ import annotations
 
 import fcntl
+import gzip
 import lzma
 import os
 import re
@@ -14,43 +15,63 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab_archive import File
+from qdevpy.errors import QdevpyError
+from qdevpy.testing.initramfs import File
 
 #: modules that are wanted; what they depend on comes along
 GUEST_MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "virtio_net")
-LAB_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "tun", "kvm_amd")
+DEBIAN = "debian:"  #: in front of a flavour where a kernel's path may stand
 
 
-class KernelError(Exception):
-    """A kernel cannot be had here; the text says why."""
+class KernelError(QdevpyError):
+    """A kernel or a module cannot be had here; the text says why."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that is unpacked in a folder.
+    """A kernel's files.
 
+    :ivar folder: below which its modules are; None: nobody knows
     :ivar image: its bzImage
-    :ivar version: as ``uname -r`` says
+    :ivar version: as ``uname -r`` says, where the image's name tells
     """
 
-    folder: Path
+    folder: Path | None
     image: Path
     version: str
+
+    @classmethod
+    def of(cls, place: str | os.PathLike[str]) -> Kernel:
+        """``debian:FLAVOUR`` as of :func:`debian_kernel`, or an image.
+
+        The modules of ``ROOT/boot/vmlinuz-VERSION`` are in ``ROOT/lib/modules/VERSION``, as distributions install them.
+
+        :raises KernelError: it is not there
+        """
+        text = os.fspath(place)
+        if text.startswith(DEBIAN):
+            return debian_kernel(text.removeprefix(DEBIAN))
+        image = Path(text).resolve()
+        if not os.access(image, os.R_OK):
+            why = "may not be read by this user" if image.exists() else "is not there"
+            raise KernelError(f"kernel {text}: {image} {why}; give a bzImage, or {DEBIAN}cloud-amd64")
+        version = image.name.partition("-")[2]
+        folder = image.parents[1] / "lib/modules" / version if len(image.parents) > 1 else None
+        return cls(folder if folder is not None and version and folder.is_dir() else None, image, version)
 
     def modules(self, names: Sequence[str]) -> dict[str, File]:
         """NAMES and what they depend on, as ``modules/NN-NAME.ko``, numbered in the order to load them.
 
         One that is not there is built in, or this version has no such thing: then what needs it says so.
         """
-        paths = {path.name.partition(".")[0].replace("-", "_"): path for path in self.folder.rglob("*.ko*")}
+        files = self.folder.rglob("*.ko*") if self.folder is not None else ()
+        paths = {path.name.partition(".")[0].replace("-", "_"): path for path in files}
         ordered: dict[str, bytes] = {}
 
         def add(name: str) -> None:
             if name in ordered or name not in paths:
                 return
-            data = paths[name].read_bytes()
-            if paths[name].suffix == ".xz":
-                data = lzma.decompress(data)
+            data = _read_module(paths[name])
             found = re.search(rb"\0depends=([^\0]*)\0", data)
             for needed in found[1].decode().split(",") if found else ():
                 add(needed)
@@ -59,6 +80,21 @@ class Kernel:
         for name in names:
             add(name)
         return {f"modules/{number:02}-{name}.ko": File(data) for number, (name, data) in enumerate(ordered.items())}
+
+
+def _read_module(path: Path) -> bytes:
+    """A module as the kernel takes it."""
+    data = path.read_bytes()
+    if path.suffix == ".xz":
+        return lzma.decompress(data)
+    if path.suffix == ".gz":
+        return gzip.decompress(data)
+    if path.suffix == ".zst":
+        try:
+            return subprocess.run(["zstd", "-dcq"], input=data, stdout=subprocess.PIPE, check=True).stdout
+        except FileNotFoundError:
+            raise KernelError(f"{path.name} is compressed, and zstd is not installed") from None
+    return data
 
 
 def cache_folder() -> Path:
