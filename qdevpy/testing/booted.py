@@ -93,7 +93,9 @@ class BootedMachine:
         listener.listen(1)
         return listener
 
-    def _write(self, bases: Sequence[str | os.PathLike[str]], keys: dict[str, Any], listeners: Mapping[str, socket.socket]) -> Path:
+    def _write(
+        self, bases: Sequence[str | os.PathLike[str]], keys: dict[str, Any], listeners: Mapping[str, socket.socket]
+    ) -> Path:
         """Lay our own definition over BASES; it is JSON, which YAML takes."""
         laid: dict[str, Any] = {"include": [str(find_definition(base)) for base in bases]} if bases else {}
         laid |= {key.replace("_", "-") if key != "fw_cfg" else key: value for key, value in keys.items()}
@@ -115,8 +117,8 @@ class BootedMachine:
                 # a session of its own: Ctrl-C on the terminal is for the test run, which closes the machine then
                 self._process = subprocess.Popen(
                     command,
-                    stdin=theirs,
-                    stdout=theirs,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
                     stderr=log_end,
                     start_new_session=True,
                     # a definition of which there is just one run is not worth keeping
@@ -132,8 +134,8 @@ class BootedMachine:
         assert self._process is not None
         ended = os.pidfd_open(self._process.pid)
         try:
-            ready, _, _ = select.select([listener, ended], [], [], self.patience)
-            if listener not in ready:
+            ready, _, _ = select.select([listener.fileno(), ended], [], [], self.patience)
+            if listener.fileno() not in ready:
                 self.log.join(GRACE if ready else 0)
                 why = f"ended with status {self._process.wait()}" if ready else f"did not start within {self.patience:g} s"
                 raise AssertionError(f"{self.name} {why}, and did not connect chardev '{channel}':\n{self.log.text}")

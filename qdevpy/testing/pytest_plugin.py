@@ -8,10 +8,10 @@ or a marker needs when it is used.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pytest
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qdevpy.testing.machine import FakeMachine
 
 #: a file, a packaged definition's name, YAML (anything with a line end in it), or the definition as Python has it
-Definition: TypeAlias = "str | PathLike[str] | Mapping[str, Any] | None"
+Definition: TypeAlias = str | PathLike[str] | Mapping[str, Any] | None
 
 MARKER = "needs_host"
 SHOWN = 1 << 16  #: characters of the end of a transcript that a failing test's report has
@@ -35,17 +35,17 @@ SETTINGS = {
     "qdevpy_timeout": "seconds to wait for what is expected of a machine where a test does not say (default: 60)",
 }
 
-OPEN = pytest.StashKey["list[BootedMachine]"]()
+OPEN: pytest.StashKey[list[BootedMachine]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Every setting may stand in the configuration, and on the command line, which wins."""
     group = parser.getgroup("qdevpy", "virtual machines (qdevpy)")
     for name, text in SETTINGS.items():
-        action = "append" if name == "qdevpy_require" else "store"
-        metavar = name.partition("_")[2].upper()
+        kind: Literal["args", "string"] = "args" if name == "qdevpy_require" else "string"
+        parser.addini(name, text, kind)
+        action, metavar = "append" if kind == "args" else "store", name.partition("_")[2].upper()
         group.addoption(f"--{name.replace('_', '-')}", action=action, dest=name, metavar=metavar, help=text)
-        parser.addini(name, text, type="args" if name == "qdevpy_require" else "string")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,6 +55,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # -- what the host must have
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """A mistake in a test's markers or settings fails it with the message alone."""
+    mistake = None
+    try:
+        yield
+    except ValueError as error:
+        mistake = str(error)
+    if mistake is not None:
+        pytest.fail(mistake, pytrace=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -68,10 +80,8 @@ def require(config: pytest.Config, *needs: str) -> None:
     from qdevpy.testing.needs import find_missing
 
     for need in needs:
-        try:
+        with told_plainly():
             missing = find_missing(need)
-        except ValueError as error:
-            pytest.fail(str(error), pytrace=False)
         if missing is not None:
             refuse(config, need, missing)
 
@@ -96,17 +106,19 @@ def setting(config: pytest.Config, name: str) -> str | None:
 
 
 def patience(config: pytest.Config) -> float:
-    """Seconds to wait where a test does not say.
-
-    :raises pytest.UsageError: the setting is no number
-    """
+    """Seconds to wait where a test does not say."""
     from qdevpy.testing.booted import PATIENCE
 
     text = setting(config, "qdevpy_timeout")
+    with told_plainly():
+        return _seconds(text) if text else PATIENCE
+
+
+def _seconds(text: str) -> float:
     try:
-        return float(text) if text else PATIENCE
+        return float(text)
     except ValueError:
-        raise pytest.UsageError(f"qdevpy_timeout is {text!r}; give a number of seconds") from None
+        raise ValueError(f"qdevpy_timeout is {text!r}; give a number of seconds") from None
 
 
 # -- reports
@@ -150,7 +162,7 @@ def plug_pci(bare_machine: FakeMachine) -> Callable[..., PCIDriver]:
 
 @pytest.fixture
 def plug_virtio(bare_machine: FakeMachine) -> Callable[..., ModernDriver]:
-    """The same for a virtio device, with a driver that has taken FEATURES and set DRIVER_OK: ``plug_virtio("my-pci", 1 << 0)``."""
+    """The same for a virtio device, with a driver that has taken FEATURES and set DRIVER_OK: ``plug_virtio("my-pci", 1)``."""
     from qdevpy.plugin.manager import load_plugins
     from qdevpy.testing.driver import ModernDriver
 

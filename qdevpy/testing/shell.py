@@ -47,9 +47,7 @@ class GuestShell:
         """
         begin, end = (f"{word}{next(self._numbers)}-" for word in ("begin", "end"))
         # the quotes in the middle go away when the shell reads them: the echo of this line looks different
-        self._console.send(
-            f"{{ echo q''devpy-{begin}; sh -c {shlex.quote(command)}; }} </dev/null 2>&1; echo q''devpy-{end}$?\n"
-        )
+        self._console.send(f"{{ echo q''devpy-{begin}; sh -c {shlex.quote(command)}; }} </dev/null 2>&1; echo q''devpy-{end}$?\n")
         self._console.take(rf"qdevpy-{re.escape(begin)}\n", timeout)
         output, match = self._console.take(rf"qdevpy-{re.escape(end)}(\d+)\n", timeout)
         return Finished(int(match[1]), output)

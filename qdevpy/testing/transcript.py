@@ -6,6 +6,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import select
 import socket
 import threading
 import time
@@ -26,7 +27,7 @@ class Found(NamedTuple):
 
 
 class Transcript:
-    """What comes out of a descriptor until its end, read by a thread; line ends are ``\\n``, however they were written.
+    r"""What comes out of a descriptor until its end, read by a thread; ``\r\n`` is a line end like ``\n``.
 
     :param name: for messages: ``console``
     :param source: is read until it ends, and closed then
@@ -87,7 +88,9 @@ class Transcript:
                 if self._ended or left <= 0:
                     why = f"the {self.name} ended" if self._ended else f"not within {seconds:g} s"
                     shown = self._text[max(self._taken, len(self._text) - SHOWN) :]
-                    raise AssertionError(f"{self.name}: expected {wanted.pattern!r}: {why}; since the last match it said:\n{shown}")
+                    raise AssertionError(
+                        f"{self.name}: expected {wanted.pattern!r}: {why}; since the last match it said:\n{shown}"
+                    )
                 self._changed.wait(left)
             before, self._taken = self._text[self._taken : match.start()], match.end()
             return Found(before, match)
@@ -108,15 +111,21 @@ class Console(Transcript):
         super().__init__(name, os.dup(peer.fileno()), patience)
 
     def send(self, text: str) -> None:
-        """Type TEXT as it is; a line ends with ``\\n``.
+        r"""Type TEXT as it is; a line ends with ``\n``.
 
         :raises AssertionError: nobody takes it within the patience
         """
-        self._peer.settimeout(self.patience)
-        try:
-            self._peer.sendall(text.encode())
-        except OSError as error:
-            raise AssertionError(f"{self.name}: {text[:80]!r} was not taken: {error}") from error
+        data, deadline = text.encode(), time.monotonic() + self.patience
+        while data:  # the descriptor stays a blocking one: the reader's is the same
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([], [self._peer], [], left)[1]:
+                raise AssertionError(f"{self.name}: did not take {text[:80]!r} within {self.patience:g} s")
+            try:
+                data = data[self._peer.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise AssertionError(f"{self.name}: nobody is there to take {text[:80]!r}: {error.strerror}") from None
 
     def hang_up(self) -> None:
         """Close our end."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import lab_linux
 import pytest
 from lab import missing_programs, run_in_lab
+
 from qdevpy.testing.kernel import Kernel, debian_kernel
 
 SCENARIO = Path(__file__).with_name("lab_scenario.py")

@@ -10,6 +10,7 @@ import lab_examples
 import lab_linux
 import pytest
 from conftest import SECONDS_IN_LAB
+
 from qdevpy.testing.initramfs import File, initramfs
 from qdevpy.testing.kernel import GUEST_MODULES
 

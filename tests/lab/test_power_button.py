@@ -9,6 +9,7 @@ import lab_linux
 import lab_power
 import pytest
 from conftest import SECONDS_IN_LAB
+
 from qdevpy.testing.kernel import GUEST_MODULES
 
 UUID = "00112233-4455-6677-8899-aabbccddeeff"

@@ -20,6 +20,7 @@ from pathlib import Path
 import lab_linux
 from conftest import MESSAGE, PAYLOAD, SCENARIO
 from lab import LabError, run_in_lab
+
 from qdevpy.testing.kernel import debian_kernel
 
 #: what runs the guest, and what the lab's host kernel sees of its memory
