@@ -58,7 +58,8 @@ class GuestShell:
         :raises AssertionError: as :meth:`run`, or its status is not 0
         """
         status, output = self.run(command, timeout)
-        assert status == 0, f"in the guest: {command}: status {status}\n{output}"
+        if status != 0:
+            raise AssertionError(f"in the guest: {command}: status {status}\n{output}")
         return output
 
     def write_file(self, path: str, content: bytes | str, mode: int = 0o644) -> None:
