@@ -7,6 +7,7 @@ from typing import Any
 
 from qdevpy.qdev import property as prop
 from qdevpy.qdev.kinds import Kind
+from qdevpy.qdev.value_schema import Schema, folded
 
 
 class Only(Kind):
@@ -33,6 +34,11 @@ class Only(Kind):
         if word not in self._words:
             raise ValueError(f"expected {self.accepts}")
         return self._words[0]
+
+    def schema(self) -> Schema:
+        """The words, and other spellings of on and off."""
+        others = {"on": ("yes", "true", "y"), "off": ("no", "false", "n")}
+        return folded(self._words, (spelling for word in self._words for spelling in others.get(word, ())))
 
 
 def only(type_name: str, *words: str, why: str, help: str) -> Any:  # noqa: A002 - as qdevpy.qdev.property has it

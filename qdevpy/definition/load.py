@@ -8,13 +8,13 @@ against its property (:mod:`.options`), the entries against each other (:mod:`.c
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, TypeVar
 
 from qdevpy.definition import problems as q
 from qdevpy.definition.check import check_entries
+from qdevpy.definition.keys import ACCEL, BOOT_FILES, BOOT_SETTINGS, KEYS, MIN_MEMORY, NAME, PAGE
 from qdevpy.definition.model import (
     BackendDefinition,
     BootDefinition,
@@ -40,19 +40,12 @@ if TYPE_CHECKING:
     from qdevpy.qdev.types import DeviceType
     from qdevpy.vm.board import Board
 
-#: keys that few machines have; :mod:`.settings` reads them, and is imported only then
+#: those of :data:`.keys.KEYS` that few machines have; :mod:`.settings` reads them, and is imported only then
 SETTINGS = (
     *("name", "uuid", "machine-options", "cpu", "topology", "rtc", "run"),
     *("monitors", "qtest", "fw_cfg", "smbios", "data-dirs"),
 )
-KEYS = ("include", "machine", "accel", "memory", "cpus", "boot", *NAMED_SECTIONS, "devices", "global", *SETTINGS)
-BOOT_KEYS = ("kernel", "initrd", "cmdline")
-BOOT_SETTINGS = ("firmware", "order", "once", "menu", "strict", "reboot-timeout", "splash-time")
-ACCELS = ("kvm", "qtest", "none")
-MIN_MEMORY = 1 << 20
-
-#: ids and names, as QEMU's id_wellformed()
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+ACCELS = ACCEL.choices
 
 T = TypeVar("T")
 
@@ -145,7 +138,7 @@ class Reader:
             self.problems.add(code, str(error), position)
             return None
 
-    def check_keys(self, node: Map, known: Sequence[str], what: str) -> None:
+    def check_keys(self, node: Map, known: Collection[str], what: str) -> None:
         """A problem for each key that is not KNOWN."""
         for name, (key, _) in node.entries.items():
             if name not in known:
@@ -177,10 +170,10 @@ class Reader:
 
     def check_name(self, name: str, what: str, position: Position) -> None:
         """A problem where NAME could not be an id."""
-        if not _NAME.fullmatch(name):
-            self.problems.add(
-                q.BAD_VALUE, f"{what}: '{name}': expected a letter, then letters, digits, '-', '.' and '_'", position
-            )
+        try:
+            NAME.parse(name)
+        except ValueError as error:
+            self.problems.add(q.BAD_VALUE, f"{what}: '{name}': {error}", position)
 
     # -- top-level keys
 
@@ -205,7 +198,7 @@ class Reader:
             self.problems.add(q.WRONG_TYPE, f"memory: '{value.given}': {error}", value.position)
             return 0
         most = board.max_memory if board else 1 << 64
-        if memory % 4096 or not MIN_MEMORY <= memory <= most:
+        if memory % PAGE or not MIN_MEMORY <= memory <= most:
             hint = f"; did you mean {value.given}M?" if value.given.isdecimal() and MIN_MEMORY <= memory << 20 <= most else ""
             expected = f"expected whole pages of 4K, from 1M to {Size().format(most)}"
             self.problems.add(q.OUT_OF_RANGE, f"memory: '{value.given}' ({memory} bytes): {expected}{hint}", value.position)
@@ -229,7 +222,7 @@ class Reader:
     def boot(self, root: Map) -> BootDefinition:
         """``boot:``."""
         node = self.map_at(root, "boot")
-        self.check_keys(node, (*BOOT_KEYS, *BOOT_SETTINGS), "boot")
+        self.check_keys(node, {**BOOT_FILES, **BOOT_SETTINGS}, "boot")
         boot = BootDefinition(
             kernel=self.file(node, "kernel"), initrd=self.file(node, "initrd"), cmdline=self.scalar(node, "cmdline", "boot: ")
         )

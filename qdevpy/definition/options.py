@@ -63,7 +63,7 @@ def read_options(options: Map, what: str, problems: Problems, lists: Collection[
 def _flatten(options: Map, what: str, problems: Problems, prefix: str, lists: Collection[str]) -> Iterator[Option]:
     for name, (key, node) in options.entries.items():
         match node:
-            case Map():
+            case Map() if node.entries:
                 yield from _flatten(node, what, problems, f"{prefix}{name}.", lists)
             case List() if f"{prefix}{name}" in lists:
                 import json
@@ -72,7 +72,8 @@ def _flatten(options: Map, what: str, problems: Problems, prefix: str, lists: Co
             case Text(is_null=False):
                 yield Option(f"{prefix}{name}", key.position, Value(node.text, node.position))
             case _:
-                problems.add(q.WRONG_TYPE, f"{what}: '{prefix}{name}': expected a value, found {describe(node)}", node.position)
+                found = "an empty map" if isinstance(node, Map) else describe(node)
+                problems.add(q.WRONG_TYPE, f"{what}: '{prefix}{name}': expected a value, found {found}", node.position)
 
 
 def _plain(node: Node) -> Any:

@@ -6,11 +6,11 @@ Apart from :mod:`.load` so that a boot that has none of them does not import thi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdevpy.definition import problems as q
+from qdevpy.definition.keys import BOOT_SETTINGS, FW_CFG, KEYS, LONGEST_FW_CFG_NAME, MONITOR, QTEST, RTC, RUN, TOPOLOGY, Key
 from qdevpy.definition.model import (
     BootDefinition,
     MachineDefinition,
@@ -22,34 +22,11 @@ from qdevpy.definition.model import (
 from qdevpy.definition.nodes import List, Map, Node, Text, describe
 from qdevpy.definition.options import Target, check_file_exists, check_option, read_options
 from qdevpy.definition.source import resolve_path
-from qdevpy.qdev.kinds import Bool, Enum, Integer, Kind
 
 if TYPE_CHECKING:
     from qdevpy.definition.load import Reader
+    from qdevpy.qdev.kinds import Kind
     from qdevpy.vm.board import Board
-
-MONITOR_KEYS = ("chardev", "mode", "pretty")
-RUN_KEYS = ("paused", "reboot", "shutdown", "panic", "preconfig")
-QTEST_KEYS = ("chardev", "log")
-RTC_KEYS = ("base", "clock", "driftfix")
-TOPOLOGY_KEYS = ("sockets", "dies", "cores", "threads")
-
-MODES = Enum("MonitorMode", ("control", "readline"))
-PANIC_ACTIONS = Enum("PanicAction", ("shutdown", "pause", "exit-failure", "none"))
-CLOCKS = Enum("RtcClock", ("host", "rt", "vm"))
-DRIFT_FIXES = Enum("LostTickPolicy", ("none", "slew"))
-BOOT_KINDS: Mapping[str, Kind] = {
-    "menu": Bool(),
-    "strict": Bool(),
-    "reboot-timeout": Integer("int32", -1, 0xFFFF),
-    "splash-time": Integer("uint16", 0, 0xFFFF),
-}
-#: letters of -boot: floppies, disks, CD, network
-_ORDER = re.compile(r"[a-p]*")
-_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d)?")
-#: QEMU's FW_CFG_MAX_FILE_PATH, less the null character
-_LONGEST_FW_CFG_NAME = 55
 
 
 def read_settings(reader: Reader, root: Map, board: type[Board] | None, so_far: MachineDefinition) -> MachineDefinition:
@@ -57,7 +34,7 @@ def read_settings(reader: Reader, root: Map, board: type[Board] | None, so_far: 
     name = reader.scalar(root, "name", "")
     return so_far._replace(
         name=name.given if name else "",
-        uuid=_matching(reader, root, "uuid", _UUID, "expected 8-4-4-4-12 hexadecimal digits"),
+        uuid=_checked(reader, root, "uuid", KEYS, ""),
         cpu=reader.scalar(root, "cpu", ""),
         topology=_topology(reader, root, so_far.cpus),
         rtc=_rtc(reader, root),
@@ -78,42 +55,40 @@ def read_boot_settings(reader: Reader, node: Map, boot: BootDefinition) -> BootD
         path = resolve_path(firmware.given, firmware.position)
         firmware = firmware._replace(given=path if "/" in path else f"./{path}")
         check_file_exists(firmware, "boot: firmware", reader.problems)
-    expected = "expected letters from a to p, as in cdn"
     return boot._replace(
         firmware=firmware,
-        order=_matching(reader, node, "order", _ORDER, expected, "boot: "),
-        once=_matching(reader, node, "once", _ORDER, expected, "boot: "),
-        menu=_checked(reader, node, "menu", BOOT_KINDS["menu"], "boot: "),
-        strict=_checked(reader, node, "strict", BOOT_KINDS["strict"], "boot: "),
-        reboot_timeout=_checked(reader, node, "reboot-timeout", BOOT_KINDS["reboot-timeout"], "boot: "),
-        splash_time=_checked(reader, node, "splash-time", BOOT_KINDS["splash-time"], "boot: "),
+        order=_checked(reader, node, "order", BOOT_SETTINGS, "boot: "),
+        once=_checked(reader, node, "once", BOOT_SETTINGS, "boot: "),
+        menu=_checked(reader, node, "menu", BOOT_SETTINGS, "boot: "),
+        strict=_checked(reader, node, "strict", BOOT_SETTINGS, "boot: "),
+        reboot_timeout=_checked(reader, node, "reboot-timeout", BOOT_SETTINGS, "boot: "),
+        splash_time=_checked(reader, node, "splash-time", BOOT_SETTINGS, "boot: "),
     )
 
 
-def _checked(reader: Reader, node: Map, name: str, kind: Kind, prefix: str) -> Value | None:
-    """The text at a key, where KIND takes it; None, and a problem, where it does not."""
+def _kind(keys: Mapping[str, Key], name: str) -> Kind:
+    kind = keys[name].kind
+    assert kind is not None
+    return kind
+
+
+def _checked(reader: Reader, node: Map, name: str, keys: Mapping[str, Key], prefix: str) -> Value | None:
+    """The text at a key, where the kind that KEYS gives it takes it; None, and a problem, where it does not."""
     value = reader.scalar(node, name, prefix)
     if value is None:
         return None
     try:
-        kind.parse(value.given)
+        _kind(keys, name).parse(value.given)
     except ValueError as error:
         reader.problems.add(q.BAD_VALUE, f"{prefix}{name}: '{value.given}': {error}", value.position)
         return None
     return value
 
 
-def _matching(reader: Reader, node: Map, name: str, pattern: re.Pattern[str], expected: str, prefix: str = "") -> Value | None:
-    value = reader.scalar(node, name, prefix)
-    if value is not None and not pattern.fullmatch(value.given):
-        reader.problems.add(q.BAD_VALUE, f"{prefix}{name}: '{value.given}': {expected}", value.position)
-        return None
-    return value
-
-
-def _parsed(reader: Reader, node: Map, name: str, kind: Kind, prefix: str, default: Any) -> Any:
-    value = _checked(reader, node, name, kind, prefix)
-    return default if value is None else kind.parse(value.given)
+def _parsed(reader: Reader, node: Map, name: str, keys: Mapping[str, Key], prefix: str) -> Any:
+    """The value at a key, or the key's default."""
+    value = _checked(reader, node, name, keys, prefix)
+    return _kind(keys, name).parse(keys[name].default if value is None else value.given)
 
 
 def _items(reader: Reader, root: Map, name: str) -> list[Node]:
@@ -127,9 +102,12 @@ def _items(reader: Reader, root: Map, name: str) -> list[Node]:
     return []
 
 
-def _missing(reader: Reader, node: Map, what: str, key: str) -> None:
-    if key not in node.entries:
-        reader.problems.add(q.MISSING_KEY, f"{what}: key '{key}' is missing", node.position)
+def _check_keys(reader: Reader, node: Map, keys: Mapping[str, Key], what: str) -> None:
+    """Only KEYS, and those of them that must be there."""
+    reader.check_keys(node, keys, what)
+    for name, key in keys.items():
+        if key.required and name not in node.entries:
+            reader.problems.add(q.MISSING_KEY, f"{what}: key '{name}' is missing", node.position)
 
 
 # -- monitors and qtest
@@ -138,11 +116,10 @@ def _missing(reader: Reader, node: Map, what: str, key: str) -> None:
 def _monitors(reader: Reader, root: Map) -> Iterator[MonitorDefinition]:
     for item in _items(reader, root, "monitors"):
         node = reader.as_map(item, "monitors")
-        reader.check_keys(node, MONITOR_KEYS, "monitors")
-        _missing(reader, node, "monitors", "chardev")
+        _check_keys(reader, node, MONITOR, "monitors")
         chardev = reader.scalar(node, "chardev", "monitors: ")
-        mode = _parsed(reader, node, "mode", MODES, "monitors: ", "control")
-        pretty = _parsed(reader, node, "pretty", Bool(), "monitors: ", False)
+        mode = _parsed(reader, node, "mode", MONITOR, "monitors: ")
+        pretty = _parsed(reader, node, "pretty", MONITOR, "monitors: ")
         if pretty and mode == "readline":
             place = node.entries["pretty"][0].position
             reader.problems.add(q.BAD_VALUE, "monitors: pretty: only 'mode: control' prints JSON; remove it", place)
@@ -154,8 +131,7 @@ def _qtest(reader: Reader, root: Map) -> QtestDefinition | None:
     if "qtest" not in root.entries:
         return None
     node = reader.map_at(root, "qtest")
-    reader.check_keys(node, QTEST_KEYS, "qtest")
-    _missing(reader, node, "qtest", "chardev")
+    _check_keys(reader, node, QTEST, "qtest")
     chardev = reader.scalar(node, "chardev", "qtest: ")
     log = reader.scalar(node, "log", "qtest: ")
     if log is not None and log.given != "none":
@@ -168,29 +144,14 @@ def _qtest(reader: Reader, root: Map) -> QtestDefinition | None:
 
 def _run(reader: Reader, root: Map) -> RunDefinition:
     node = reader.map_at(root, "run")
-    reader.check_keys(node, RUN_KEYS, "run")
-    return RunDefinition(
-        paused=_parsed(reader, node, "paused", Bool(), "run: ", False),
-        reboot=_parsed(reader, node, "reboot", Bool(), "run: ", True),
-        shutdown=_parsed(reader, node, "shutdown", Bool(), "run: ", True),
-        panic=_parsed(reader, node, "panic", PANIC_ACTIONS, "run: ", "shutdown"),
-        preconfig=_parsed(reader, node, "preconfig", Bool(), "run: ", False),
-    )
+    _check_keys(reader, node, RUN, "run")
+    return RunDefinition(**{name: _parsed(reader, node, name, RUN, "run: ") for name in RUN})
 
 
 def _rtc(reader: Reader, root: Map) -> dict[str, Value]:
     node = reader.map_at(root, "rtc")
-    reader.check_keys(node, RTC_KEYS, "rtc")
-    found = {
-        "base": reader.scalar(node, "base", "rtc: "),
-        "clock": _checked(reader, node, "clock", CLOCKS, "rtc: "),
-        "driftfix": _checked(reader, node, "driftfix", DRIFT_FIXES, "rtc: "),
-    }
-    base = found["base"]
-    if base is not None and base.given not in ("utc", "localtime") and not _DATE.fullmatch(base.given):
-        expected = "expected utc, localtime, or a date as in 2006-06-17T16:01:21 or 2006-06-17"
-        reader.problems.add(q.BAD_VALUE, f"rtc: base: '{base.given}': {expected}", base.position)
-        found["base"] = None
+    _check_keys(reader, node, RTC, "rtc")
+    found = {name: _checked(reader, node, name, RTC, "rtc: ") for name in RTC}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -199,9 +160,8 @@ def _topology(reader: Reader, root: Map, cpus: int) -> dict[str, int]:
     node = reader.map_at(root, "topology")
     if not node.entries:
         return {}
-    reader.check_keys(node, TOPOLOGY_KEYS, "topology")
-    count = Integer("uint16", 1, 0xFFFF)
-    found = {key: int(_parsed(reader, node, key, count, "topology: ", 1)) for key in TOPOLOGY_KEYS}
+    _check_keys(reader, node, TOPOLOGY, "topology")
+    found = {key: int(_parsed(reader, node, key, TOPOLOGY, "topology: ")) for key in TOPOLOGY}
     product = found["sockets"] * found["dies"] * found["cores"] * found["threads"]
     if product != cpus:
         given = " * ".join(f"{key} ({value})" for key, value in found.items() if value > 1 or key in node.entries)
@@ -233,13 +193,13 @@ def _fw_cfg(reader: Reader, root: Map) -> dict[str, dict[str, Value]]:
     for name, (key, item) in reader.map_at(root, "fw_cfg").entries.items():
         what = f"fw_cfg: {name}"
         node = reader.as_map(item, what)
-        reader.check_keys(node, ("file", "string"), what)
-        if len(name) > _LONGEST_FW_CFG_NAME:
-            message = f"{what}: the name is longer than {_LONGEST_FW_CFG_NAME} characters"
+        _check_keys(reader, node, FW_CFG, what)
+        if len(name) > LONGEST_FW_CFG_NAME:
+            message = f"{what}: the name is longer than {LONGEST_FW_CFG_NAME} characters"
             reader.problems.add(q.BAD_VALUE, message, key.position)
         if len(node.entries) != 1:
             reader.problems.add(q.MISSING_KEY, f"{what}: expected one of the keys 'file' and 'string'", key.position)
-        value = {key: text for key in ("file", "string") if (text := reader.scalar(node, key, f"{what}: ")) is not None}
+        value = {key: text for key in FW_CFG if (text := reader.scalar(node, key, f"{what}: ")) is not None}
         if "file" in value:
             value["file"] = _existing(reader, value["file"], f"{what}: file")
         found[name] = value

@@ -247,7 +247,8 @@ def _without(entries: dict[str, tuple[Text, Node]], option: str) -> dict[str, tu
     key, inner = entries.get(head, (None, None))
     if not dot or key is None or not isinstance(inner, Map):
         return dict(entries)
-    return {**entries, head: (key, Map(_without({n: p for n, p in inner.entries.items() if n != rest}, rest), inner.position))}
+    left = _without({n: p for n, p in inner.entries.items() if n != rest}, rest)
+    return {n: p for n, p in entries.items() if n != head} | ({head: (key, Map(left, inner.position))} if left else {})
 
 
 def _value(before: Node | None, override: Override) -> Text:

@@ -16,6 +16,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from qdevpy.qdev.value_schema import DIGITS, SCALAR, Schema, any_of, folded, matching, words
+
 _TRUE = {"on", "yes", "true", "y"}
 _FALSE = {"off", "no", "false", "n"}
 
@@ -65,6 +67,14 @@ class Kind(ABC):
             raise ValueError(f"Invalid parameter type for '{name}', expected: {self.json_type}")
         return given
 
+    def schema(self) -> Schema:
+        """JSON schema of what :meth:`parse` takes, where a schema can say it; any value, unless overridden."""
+        return dict(SCALAR)
+
+    def schema_of(self, values: Iterable[Any]) -> Schema:
+        """As :meth:`schema`, of VALUES only. Override where one value has several spellings."""
+        return words("" if value is None else self.format(value) for value in values)
+
 
 class Bool(Kind):
     """on/off."""
@@ -95,6 +105,17 @@ class Bool(Kind):
     def format(self, value: Any) -> str:
         """``on`` or ``off``."""
         return "on" if value else "off"
+
+    def schema(self) -> Schema:
+        """Both, in all spellings."""
+        return self.schema_of((True, False))
+
+    def schema_of(self, values: Iterable[Any]) -> Schema:
+        """All spellings of VALUES."""
+        values = list(values)
+        return folded(
+            map(self.format, values), (w for v in values for w in sorted(_TRUE if v else _FALSE) if w not in ("on", "off"))
+        )
 
 
 class Bit(Bool):
@@ -151,6 +172,17 @@ class Integer(Kind):
         """The number."""
         return value
 
+    def schema(self) -> Schema:
+        """The range, and text that is digits: how much they are cannot be said there."""
+        numbers: list[Schema] = [{"type": "integer", "minimum": self.minimum, "maximum": self.maximum}]
+        if self.unset is not None:
+            numbers.append({"const": self.unset})
+        return any_of(*numbers, DIGITS)
+
+    def schema_of(self, values: Iterable[Any]) -> Schema:
+        """The numbers, and text that is digits."""
+        return any_of({"enum": list(values)}, DIGITS)
+
 
 class Hex32(Integer):
     """32 bits, printed in hexadecimal."""
@@ -161,6 +193,13 @@ class Hex32(Integer):
     def format(self, value: Any) -> str:
         """``0x`` and hexadecimal digits."""
         return f"{value:#x}"
+
+
+#: as :meth:`Size.parse` reads it
+_SIZE_TEXT: Schema = {
+    "type": "string",
+    "pattern": r"^\s*(?:0[xX][0-9a-fA-F]+|\d+[bB]?|\d+(?:\.\d+)?[kKmMgGtTpPeE])\s*$",
+}
 
 
 class Size(Kind):
@@ -203,6 +242,17 @@ class Size(Kind):
                 return f"{value >> power}{suffix}"
         return str(value)
 
+    def schema(self) -> Schema:
+        """Bytes, and text with a suffix."""
+        return {
+            **any_of({"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1}, _SIZE_TEXT),
+            "examples": ["4K", "256M", "1.5G"],
+        }
+
+    def schema_of(self, values: Iterable[Any]) -> Schema:
+        """The numbers of bytes, and text with a suffix."""
+        return any_of({"enum": list(values)}, _SIZE_TEXT)
+
 
 class BlockSize(Size):
     """The size of a block: a power of two from 512 bytes to 2 MiB, or 0 for what the device thinks right."""
@@ -216,6 +266,10 @@ class BlockSize(Size):
         if value and (value & (value - 1) or not 512 <= value <= 2 << 20):
             raise ValueError(f"expected {self.accepts}")
         return value
+
+    def schema(self) -> Schema:
+        """The powers, and text with a suffix."""
+        return {**self.schema_of([0, *(512 << power for power in range(13))]), "examples": ["512", "4K"]}
 
 
 class Str(Kind):
@@ -266,6 +320,10 @@ class Enum(Kind):
             raise ValueError(f"expected {self.accepts}")
         return word
 
+    def schema(self) -> Schema:
+        """The words."""
+        return self.schema_of(self.choices)
+
 
 class OnOffAuto(Enum):
     """on, off or auto."""
@@ -279,6 +337,12 @@ class OnOffAuto(Enum):
         """The word; other spellings of on and off are taken, as QEMU takes them."""
         word = str(given).lower()
         return super().parse("on" if word in _TRUE else "off" if word in _FALSE else word)
+
+    def schema_of(self, values: Iterable[Any]) -> Schema:
+        """All spellings of VALUES."""
+        values = list(values)
+        spellings = {"on": _TRUE, "off": _FALSE}
+        return folded(values, (word for value in values for word in sorted(spellings.get(value, ())) if word != value))
 
 
 class OnError(Enum):
@@ -307,6 +371,10 @@ class MacAddr(Kind):
     def format(self, value: Any) -> str:
         """Pairs with colons."""
         return ":".join(f"{b:02x}" for b in value)
+
+    def schema(self) -> Schema:
+        """Six pairs of digits."""
+        return {**matching("[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}"), "examples": ["52:54:00:12:34:56"]}
 
 
 class PciDevfn(Kind):
@@ -353,6 +421,11 @@ class PciDevfn(Kind):
         if not 0 <= given <= 255:
             raise ValueError(f"Parameter '{name}' expects a value between -1 and 255")
         return self.format(given)
+
+    def schema(self) -> Schema:
+        """Text, or a number where YAML sees one in the digits: 4, 4.1, 0x1f."""
+        text = matching(r"(?:0x)?(?:[01][0-9a-fA-F]|[0-9a-fA-F])(?:\.[0-7])?")
+        return {**any_of(text, {"type": "number", "minimum": 0, "exclusiveMaximum": 0x20}), "examples": ["4", "4.1", "1f.0"]}
 
 
 #: what QEMU says of references to back ends
@@ -443,3 +516,7 @@ class Only(Kind):
     def to_json(self, value: Any) -> Any:
         """As the kind."""
         return self.kind.to_json(value)
+
+    def schema(self) -> Schema:
+        """The values."""
+        return self.kind.schema_of(self.values)

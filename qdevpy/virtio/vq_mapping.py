@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qdevpy.errors import RealizeError
 from qdevpy.qdev import kinds
 from qdevpy.qdev.property import declare
+from qdevpy.qdev.value_schema import Schema, any_of, matching
 
 if TYPE_CHECKING:
     from qdevpy.native.iothread import IOThread
@@ -86,6 +87,17 @@ class IOThreadVqMapping(kinds.Kind):
         if not isinstance(given, list):
             raise ValueError(f"Invalid parameter type for '{name}', expected: array")
         return given
+
+    def schema(self) -> Schema:
+        """A list of maps, or its text in JSON."""
+        vqs = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": MAX_INDEX}}
+        item = {
+            "type": "object",
+            "properties": {"iothread": matching("[A-Za-z][A-Za-z0-9._-]*"), "vqs": vqs},
+            "required": ["iothread"],
+            "additionalProperties": False,
+        }
+        return any_of({"type": "array", "minItems": 1, "items": item}, {"type": "string", "pattern": r"^\s*\["})
 
 
 def iothread_vq_mapping(*, help: str) -> Any:  # noqa: A002
