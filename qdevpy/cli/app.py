@@ -25,6 +25,7 @@ COMMANDS = {
     "device": "qdevpy.cli.listing:device",
     "machines": "qdevpy.cli.listing:machines",
     "backends": "qdevpy.cli.listing:backends",
+    "schema": "qdevpy.cli.schema:schema",
     "import": "qdevpy.cli.qemu.convert:import_",
     "export": "qdevpy.cli.qemu.convert:export",
     "bench": "qdevpy.cli.bench:bench",

@@ -19,6 +19,7 @@ from qdevpy.backend.base import Backend
 from qdevpy.errors import PluginError, UnknownNameError, did_you_mean
 from qdevpy.plugin.discovery import EntryPoint
 from qdevpy.plugin.manager import Offer, load_plugin, make_plugin_manager
+from qdevpy.qdev.object import Object
 from qdevpy.qdev.property import Property, properties_of
 from qdevpy.qdev.types import DeviceType
 from qdevpy.vm.board import Board
@@ -197,7 +198,7 @@ class Registry:
         Defaults may name these.
         """
         found: dict[str, dict[str, Property]] = {}
-        owners = [type(owner) for kind in self.device_types.values() for owner in kind.create().property_owners()]
+        owners = [type(owner) for kind in self.device_types.values() for owner in _owners(kind)]
         chips = [chip for board in self.boards.values() for chip in board.chip_classes()]
         for owner in (*owners, *chips):
             for cls in owner.__mro__:
@@ -214,6 +215,14 @@ class Registry:
     def backends(self, section: str) -> Mapping[str, type[Backend]]:
         """All types of a section by name."""
         return {name: self.backend_type(section, name) for name in self.backend_names(section)}
+
+
+def _owners(kind: DeviceType) -> Sequence[Object]:
+    """Whose properties a type's are; nobody's where a device of it cannot even be made (its ``properties`` say why)."""
+    try:
+        return tuple(kind.create().property_owners())
+    except Exception:  # somebody else's code: it may raise anything
+        return ()
 
 
 def _import_backend(where: str) -> type[Backend]:

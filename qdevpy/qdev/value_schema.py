@@ -34,22 +34,25 @@ def words(accepted: Iterable[str]) -> Schema:
     """These texts, and what they become where they are written without quotes."""
     found: list[Any] = list(accepted)
     found += [_PLAIN[word] for word in found if word in _PLAIN]
-    found += [int(word) for word in found if isinstance(word, str) and re.fullmatch("0|-?[1-9][0-9]*", word)]
-    return {"enum": found}
+    return {"enum": found + _numbers(found)}
 
 
-def folded(shown: Iterable[str], others: Iterable[str] = ()) -> Schema:
+def _numbers(texts: list[Any]) -> list[int]:
+    return [int(text) for text in texts if isinstance(text, str) and re.fullmatch("0|-?[1-9][0-9]*", text)]
+
+
+def folded(offered: Iterable[str], others: Iterable[str] = ()) -> Schema:
     """Words in upper or lower case.
 
-    :param shown: those that editors offer
+    :param offered: those that editors offer
     :param others: those that they only take
     """
-    shown = list(shown)
+    shown: list[Any] = list(offered)
     accepted = [*shown, *others]
     pattern = "|".join("".join(f"[{c}{c.upper()}]" if c.isalpha() else re.escape(c) for c in word) for word in accepted)
     booleans = [value for word, value in _PLAIN.items() if value is not None and word in accepted]
     plain: list[Schema] = [{"type": "boolean"}] if len(booleans) == 2 else [{"const": value} for value in booleans]
-    return any_of({"enum": shown}, *plain, {"type": "string", "pattern": f"^(?:{pattern})$"})
+    return any_of({"enum": shown + _numbers(shown)}, *plain, {"type": "string", "pattern": f"^(?:{pattern})$"})
 
 
 def matching(pattern: str) -> Schema:
