@@ -6,7 +6,7 @@ What is done with a block is told by its language:
 ========  ===============================================================================================================
 yaml      ``qdevpy check`` finds in it the problems that its comments name (``# Q302``), and no others. A block that is no
           whole definition stands on a small one; one that begins with ``-`` is a list of devices
-python    it runs
+python    it runs; where it has tests or fixtures, pytest finds all that they ask for
 console   lines with ``$`` are run, in a folder with the page's first whole definition as machine.yaml, and print what is
           shown; ``...`` stands for anything
 sh        nothing is run, but each subcommand and option of qdevpy's in it must be there, and options of QEMU's be taken
@@ -58,6 +58,7 @@ netdevs:
 """
 FILES = ("vmlinuz", "initrd.gz", "guest.elf", "root.img", "data.img")
 NUMBER = re.compile(r"\bQ\d{3}\b")
+NO_TESTS = pytest.ExitCode.NO_TESTS_COLLECTED
 PATIENCE = 60
 
 ALL = [block for page in PAGES for block in read_blocks(page) if not block.language.startswith(SITE)]
@@ -127,6 +128,11 @@ def test_definition_has_the_problems_that_it_names_and_no_others(block, folder):
 
 @of("python")
 def test_python_runs(block, folder):
+    if re.search(r"^def test_|^@pytest", block.text, re.M):
+        (folder / "test_page.py").write_text(f"from pathlib import Path\n\nimport pytest\n\n{block.text}")
+        done = run(sys.executable, "-m", "pytest", "-q", "--setup-plan", "-p", "no:cacheprovider", "test_page.py")
+        assert done.returncode in (0, NO_TESTS), done.stdout
+        return
     beside = block.comment == BESIDE
     machine = _start(folder, definition_before(block)) if beside else None
     try:
