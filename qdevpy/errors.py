@@ -15,6 +15,8 @@
      │    ├── RealizeError    the device cannot come to life with what it was given
      │    └── DMAError        a device's access to memory that it may not have now; its code may catch it
      ├── ScaffoldError        a plugin's package cannot be written as asked
+     ├── MonitorClientError   a running machine cannot be reached over its monitor, or says no
+     │    └── MachineGoneError     it has ended meanwhile
      ├── BackendError         a drive, netdev or chardev cannot be opened or used
      ├── VhostError           who serves queues in a device's stead refuses, breaks a rule, or is gone
      ├── AccelError           the accelerator is missing or refuses
@@ -141,6 +143,21 @@ class ScaffoldError(QdevpyError):
 
 class BackendError(QdevpyError):
     """A drive, netdev or chardev cannot be opened or used."""
+
+
+class MonitorClientError(QdevpyError):
+    """A running machine cannot be reached over its monitor, or says no; names it."""
+
+
+class MachineGoneError(MonitorClientError):
+    """The machine has ended while somebody was looking at it.
+
+    :param reason: QMP's word for why (``guest-shutdown``); empty: it did not say
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class VhostError(QdevpyError):

@@ -41,6 +41,14 @@ class IoEvent(NamedTuple):
     fd: int
 
 
+class ExitCounts(NamedTuple):
+    """How often a vCPU came to this program: for a port, for memory that is a device's, for anything else."""
+
+    pio: int
+    mmio: int
+    other: int
+
+
 class Accelerator(ABC):
     """What runs the guest. All methods are called with the VM lock held unless they say otherwise."""
 
@@ -55,6 +63,11 @@ class Accelerator(ABC):
     @property
     def thread_ids(self) -> Sequence[int]:
         """The host's ids of the vCPUs' threads, in their order; an accelerator without such threads has none."""
+        return ()
+
+    @property
+    def exits(self) -> Sequence[ExitCounts]:
+        """What the vCPUs left the guest for, in their order; an accelerator without vCPUs has none."""
         return ()
 
     @abstractmethod

@@ -29,6 +29,7 @@ from qdevpy.qdev import property as prop
 
 if TYPE_CHECKING:
     from qdevpy.vm.loop import Timer
+    from qdevpy.vm.machine import Machine
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,16 @@ class SocketChardev(StreamChardev):
             self._close_sockets()
             what = "listen at" if self.server else "connect to"
             raise BackendError(f"chardev '{self.name}': cannot {what} {self.where}: {error.strerror or error}") from error
+
+    @classmethod
+    def of_listener(cls, name: str, path: str, fd: int, machine: Machine) -> SocketChardev:
+        """One that is open already: it takes over a UNIX socket that listens at PATH."""
+        chardev = cls(id=name, path=path, server=True)
+        chardev.machine = machine
+        chardev._listener = socket.socket(fileno=fd)
+        made = os.lstat(path)
+        chardev._inode = made.st_dev, made.st_ino
+        return chardev
 
     def close(self) -> None:
         """Send what waits, hang up, remove the socket."""

@@ -21,6 +21,7 @@ COMMANDS = {
     "boot": "qdevpy.cli.boot:boot",
     "check": "qdevpy.cli.boot:check",
     "tree": "qdevpy.cli.boot:tree",
+    "top": "qdevpy.cli.top:top",
     "devices": "qdevpy.cli.listing:devices",
     "device": "qdevpy.cli.listing:device",
     "machines": "qdevpy.cli.listing:machines",

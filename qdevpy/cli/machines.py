@@ -87,4 +87,5 @@ def boot_machine(
     definition = read_machine(machine, registry, settings, **options)
     from qdevpy.vm.run import boot
 
-    return boot(definition, registry, no_reboot=no_reboot, stats=stats or verbose or debug or machine == DEFAULT_MACHINE)
+    stats = stats or verbose or debug or machine == DEFAULT_MACHINE
+    return boot(definition, registry, no_reboot=no_reboot, stats=stats, control=True)

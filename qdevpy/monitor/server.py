@@ -52,11 +52,14 @@ class MonitorServer:
         """
         chardev = cast("Chardev", self.machine.backend("chardevs", monitor.chardev.given)).share(waits=monitor.mode == "readline")
         chardev.take(f"a monitor ({monitor.mode})")
-        serve = getattr(chardev, "serve", None)
-        if serve is not None and cast("SocketChardev", chardev).server:
-            serve(partial(self._accept, monitor))
+        if hasattr(chardev, "serve") and cast("SocketChardev", chardev).server:
+            self.serve(cast("SocketChardev", chardev), monitor.mode, pretty=monitor.pretty)
         else:
-            self._begin(self._session(monitor, chardev, None))
+            self._begin(self._session(chardev, monitor.mode, monitor.pretty, None))
+
+    def serve(self, listener: SocketChardev, mode: str = "control", *, pretty: bool = False) -> None:
+        """Serve every client that connects to LISTENER. MODE and PRETTY: as in ``monitors:``."""
+        listener.serve(partial(self._accept, mode, pretty))
 
     def close(self) -> None:
         """Say goodbye to all clients; what was sent to them arrives, where they read."""
@@ -69,18 +72,18 @@ class MonitorServer:
 
     # -- sessions
 
-    def _session(self, monitor: MonitorDefinition, chardev: Chardev, hang_up: Callable[[], None] | None) -> MonitorSession:
-        if monitor.mode == "readline":
+    def _session(self, chardev: Chardev, mode: str, pretty: bool, hang_up: Callable[[], None] | None) -> MonitorSession:
+        if mode == "readline":
             session: MonitorSession = import_module("qdevpy.monitor.hmp.session").HmpSession(self.machine, chardev, hang_up)
             return session
-        return QmpSession(self.machine, chardev, self.table, pretty=monitor.pretty, hang_up=hang_up)
+        return QmpSession(self.machine, chardev, self.table, pretty=pretty, hang_up=hang_up)
 
     def _begin(self, session: MonitorSession) -> None:
         self.sessions.append(session)
         session.open()
 
-    def _accept(self, monitor: MonitorDefinition, connection: SocketChardev) -> Callable[[], None]:
-        session = self._session(monitor, connection, connection.hang_up)
+    def _accept(self, mode: str, pretty: bool, connection: SocketChardev) -> Callable[[], None]:
+        session = self._session(connection, mode, pretty, connection.hang_up)
         self._begin(session)
         return partial(self.sessions.remove, session)
 
@@ -153,13 +156,20 @@ class Throttle:
             self._send(self._waiting)
 
 
+def monitor_server(machine: Machine) -> MonitorServer:
+    """The machine's, made where it has none yet; closed with the machine."""
+    if machine.monitors is None:
+        machine.monitors = MonitorServer(machine)
+        machine.at_close(machine.monitors.close)
+    return machine.monitors
+
+
 def start_monitors(machine: Machine) -> MonitorServer:
-    """Serve all of the definition's ``monitors:``; what is returned is closed with the machine.
+    """Serve all of the definition's ``monitors:``.
 
     :raises QdevpyError: names the monitor's chardev
     """
-    server = MonitorServer(machine)
-    machine.at_close(server.close)
+    server = monitor_server(machine)
     with machine.lock:
         for monitor in machine.definition.monitors:
             try:

@@ -63,7 +63,10 @@ class VMLock:
 
 
 class Mapping:
-    """A mapped range; made by :meth:`AddressSpace.map`."""
+    """A mapped range; made by :meth:`AddressSpace.map`.
+
+    :ivar owner: whose registers they are, for who looks from outside: the object whose method answers, if nobody says else
+    """
 
     def __init__(self, space: AddressSpace, bus: str, base: int, size: int, read: Read, write: Write) -> None:
         self.space = space
@@ -72,8 +75,14 @@ class Mapping:
         self.size = size
         self.read = read
         self.write = write
+        self.owner: object = getattr(read, "__self__", None)
         self.handle: Any = ffi.new_handle(self)
         self.id = 0
+
+    @property
+    def accesses(self) -> int:
+        """How many it has answered since it was mapped. With the VM lock held."""
+        return lib.qd_space_accesses(self.space.pointer, self.id)
 
     def unmap(self) -> None:
         """Nobody answers there from now on, as far as this mapping goes. Also from its own callback; may be called twice."""
@@ -157,6 +166,10 @@ class AddressSpace:
         mapping.id = found
         self.mappings.add(mapping)
         return mapping
+
+    def unanswered(self, bus: str) -> int:
+        """Accesses on BUS that nobody answered. With the VM lock held."""
+        return lib.qd_space_unanswered(self.pointer, BUSES[bus])
 
     def read(self, bus: str, address: int, size: int) -> int:
         """One read access of 1, 2, 4 or 8 bytes, as a CPU's; all ones where nobody answers."""

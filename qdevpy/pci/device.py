@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from qdevpy.errors import RealizeError
+from qdevpy.native.space import Mapping
 from qdevpy.pci import config
 from qdevpy.pci.bar import Bar, Mapped
 from qdevpy.pci.config import ConfigSpace
@@ -184,7 +185,13 @@ class PCIDevice(Device):
             assert write is not None
             return [space.map(bus, base, size, read, write)]
 
-        bar = Bar(index, kind, size, on_map or map_whole)
+        def map_owned(space: AddressSpace, bus: str, base: int) -> Iterator[Mapped]:
+            for mapping in (on_map or map_whole)(space, bus, base):
+                if isinstance(mapping, Mapping):
+                    mapping.owner = self
+                yield mapping
+
+        bar = Bar(index, kind, size, map_owned)
         bar.declare(self.config)
         self.bars.append(bar)
         return bar

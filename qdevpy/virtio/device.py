@@ -173,6 +173,10 @@ class VirtIODevice(Device):
     def forget_queue(self, queue: VirtQueue) -> None:
         """The driver resets QUEUE alone, which stands still: drop chains of it that are kept. Called before it is reset."""
 
+    def bytes_moved(self) -> tuple[int, int] | None:
+        """Override where it is counted: bytes of payload to the guest and from it, ever; for who looks from outside."""
+        return None
+
     def native_event(self, bits: int) -> None:
         """A native handler called ``api->event(vdev, bits)``; on the main loop, with the VM lock held."""
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qdevpy.accel.base import Accelerator
     from qdevpy.backend.base import Backend
     from qdevpy.definition.model import MachineDefinition
+    from qdevpy.monitor.control import ControlSocket
     from qdevpy.monitor.server import MonitorServer
     from qdevpy.native.iothread import IOThread
     from qdevpy.plugin.registry import Registry
@@ -50,7 +51,8 @@ class Machine(RunControl):
     :param cpus: number of vCPUs
     :ivar events: what happens to it
     :ivar clock: virtual time; stands still while the machine is stopped
-    :ivar monitors: its QMP and human monitors, where the definition has any
+    :ivar monitors: its QMP and human monitors, where it has any
+    :ivar control: the monitor that tools find by themselves, where it has one
     :ivar registry: what may be plugged into it while it runs; None: nothing (a test's machine)
     """
 
@@ -78,6 +80,7 @@ class Machine(RunControl):
         self.registry: Registry | None = None
         self.events = Events()
         self.monitors: MonitorServer | None = None
+        self.control: ControlSocket | None = None
         self.backends: dict[tuple[str, str], Backend] = {}
         self.announcements: dict[str, Any] = {}  # announce-self's that go on, by id
         self.system_bus = Bus("main-system-bus")

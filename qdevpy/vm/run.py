@@ -54,6 +54,7 @@ def boot(
     stats: bool = False,
     ready: Callable[[], None] | None = None,
     final: bool = False,
+    control: bool = False,
 ) -> int:
     """Run a machine to its end.
 
@@ -62,6 +63,7 @@ def boot(
     :param stats: print on stderr how kicks travelled, a line a device
     :param ready: called once everything is open, before the guest's first instruction
     :param final: see :func:`ending_signals`
+    :param control: have a control socket (:mod:`qdevpy.monitor.control`)
     :returns: 0 after power-off, the guest's status after isa-debug-exit, 1 after a crash
     :raises QdevpyError: the machine cannot be built or booted
     """
@@ -73,6 +75,10 @@ def boot(
         gc.enable()
         if (accel or definition.accel) == "none":
             log.warning("accel none has no CPUs: nothing runs until the machine is ended (Ctrl-C, or Ctrl-A x on its terminal)")
+        if control:
+            from qdevpy.monitor.control import open_control
+
+            open_control(machine)
         if ready is not None:
             ready()
         if not (definition.run.paused or definition.run.preconfig):
@@ -98,6 +104,9 @@ def leave_at_once(machine: Machine) -> NoReturn:
         if section == "chardevs":
             with suppress(Exception):
                 backend.close()
+    if machine.control is not None:
+        with suppress(Exception):
+            machine.control.close()
     print(f"qdevpy: ended with requests in flight ({busy}); what they wrote may be lost", file=sys.stderr, flush=True)
     os._exit(1)
 

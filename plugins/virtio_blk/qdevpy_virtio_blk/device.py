@@ -348,6 +348,11 @@ class VirtIOBlock(VirtIODevice):
             for name, c in zip(OPERATIONS, self._disk.counters, strict=True)
         }
 
+    def bytes_moved(self) -> tuple[int, int] | None:
+        """What was read, and written."""
+        counted = self.statistics()
+        return (counted["read"]["bytes"], counted["write"]["bytes"]) if counted else None
+
     def _policy(self, *, reads: bool) -> str:
         """What to do with a request that the host fails; as QEMU's drives by default."""
         chosen = self.rerror if reads else self.werror

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from itertools import count as numbers
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qdevpy.accel.base import BootState, CpuAccelerator, IoEvent, MsiMessage, StopReason
+from qdevpy.accel.base import BootState, CpuAccelerator, ExitCounts, IoEvent, MsiMessage, StopReason
 from qdevpy.accel.kvm import api, cpuid
 from qdevpy.accel.kvm.cpuid import Leaf
 from qdevpy.accel.kvm.routing import Routing
@@ -284,6 +284,12 @@ class KVMAccelerator(CpuAccelerator):
     def thread_ids(self) -> Sequence[int]:
         """As :attr:`Accelerator.thread_ids`."""
         return [thread.native_id or 0 for thread in self._threads]
+
+    @property
+    def exits(self) -> Sequence[ExitCounts]:
+        """As :attr:`Accelerator.exits`."""
+        pointers = [vcpu.pointer for vcpu in self.vcpus]
+        return [ExitCounts(each.exits_pio, each.exits_mmio, each.exits_other) for each in pointers]
 
     def _thread(self, vcpu: VCpu) -> None:
         while self._wait_to_run(vcpu):

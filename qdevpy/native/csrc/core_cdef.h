@@ -160,6 +160,8 @@ int qd_space_map_python(struct qd_space *space, int bus, uint64_t base, uint64_t
 int qd_space_map_notify(struct qd_space *space, int bus, uint64_t base, uint64_t size, int priority,
                         struct qd_vdev *vdev, int how, uint32_t multiplier, void *handle);
 void qd_space_unmap(struct qd_space *space, int id);
+uint64_t qd_space_accesses(const struct qd_space *space, int id);
+uint64_t qd_space_unanswered(const struct qd_space *space, int bus);
 int qd_space_add_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_t size, bool match, uint64_t value, int fd);
 int qd_space_del_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_t size, bool match, uint64_t value, int fd);
 bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *value, unsigned size, bool write);

@@ -33,6 +33,7 @@ struct region {
     struct qd_vdev *vdev;
     int how;
     uint32_t multiplier;
+    unsigned count; /* its place in qd_space.accesses, for as long as it is mapped */
 };
 
 struct range {
@@ -54,6 +55,7 @@ struct qd_space {
     struct region regions[MAX_REGIONS];
     struct range *ranges[2];
     unsigned n_ranges[2], hit[2];
+    uint64_t accesses[MAX_REGIONS], unanswered[2];
     struct soft_eventfd *eventfds;
 };
 
@@ -147,6 +149,18 @@ static int flatten(struct qd_space *space, int bus)
     return 0;
 }
 
+/* A place in qd_space.accesses that no region has; there are as many as there may be regions. */
+static unsigned free_count(const struct qd_space *space)
+{
+    bool taken[MAX_REGIONS] = {false};
+    for (unsigned i = 0; i < space->n_regions; i++)
+        taken[space->regions[i].count] = true;
+    unsigned n = 0;
+    while (taken[n])
+        n++;
+    return n;
+}
+
 static int add_region(struct qd_space *space, struct region region, uint64_t size)
 {
     if (region.bus != QD_PIO && region.bus != QD_MMIO)
@@ -158,6 +172,8 @@ static int add_region(struct qd_space *space, struct region region, uint64_t siz
         return -ENOSPC;
     region.last = region.first + size - 1;
     region.id = space->next_id++;
+    region.count = free_count(space);
+    space->accesses[region.count] = 0;
     space->regions[space->n_regions++] = region;
     int error = flatten(space, region.bus);
     if (error)
@@ -200,6 +216,19 @@ void qd_space_unmap(struct qd_space *space, int id)
             space->n_ranges[bus] = 0;
         return;
     }
+}
+
+uint64_t qd_space_accesses(const struct qd_space *space, int id)
+{
+    for (unsigned i = 0; i < space->n_regions; i++)
+        if (space->regions[i].id == id)
+            return space->accesses[space->regions[i].count];
+    return 0;
+}
+
+uint64_t qd_space_unanswered(const struct qd_space *space, int bus)
+{
+    return space->unanswered[bus];
 }
 
 /* --- software eventfds --- */
@@ -320,11 +349,13 @@ static bool access_locked(struct qd_space *space, int bus, uint64_t addr, uint64
         return answered;
     }
     if (!range) {
+        space->unanswered[bus]++;
         if (!write)
             *value = 0xff;
         return false;
     }
     struct region region = range->region; /* the callback may unmap it */
+    space->accesses[region.count]++;
     call_region(&region, addr - region.first, value, size, write);
     *value &= mask_of(size);
     return true;

@@ -37,6 +37,9 @@ enum qd_notify_how { QD_QUEUE_BY_VALUE = 0, QD_QUEUE_BY_OFFSET = 1 };
 int qd_space_map_notify(struct qd_space *space, int bus, uint64_t base, uint64_t size, int priority,
                         struct qd_vdev *vdev, int how, uint32_t multiplier, void *handle);
 void qd_space_unmap(struct qd_space *space, int id);
+/* Accesses that a region has answered since it was mapped, and those on a bus that nobody did. Under the VM lock. */
+uint64_t qd_space_accesses(const struct qd_space *space, int id);
+uint64_t qd_space_unanswered(const struct qd_space *space, int bus);
 
 /* The software twin of KVM_IOEVENTFD, for accelerators without a CPU: a matching write signals FD and goes
  * nowhere else. SIZE 0 matches any size. -EEXIST where the same is there already. */

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``qdevpy top`` shows on a terminal, drawn with rich; imported only there."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from qdevpy.top.rates import MachineRates
+from qdevpy.top.table import COLUMNS, device_rows, percent, thread_lines, title
+
+KEYS = "q quit   space pause   s sort: {order}   u queues"
+#: groups of columns in turns, so that the eye finds them
+STYLES = {"exits/s": "yellow", "kicks/s": "cyan", "queue": "green", "bytes/s": "magenta"}
+BAR_WIDTH = 20
+
+
+def draw(rates: MachineRates, order: str, *, queues: bool, paused: bool = False, keys: bool = True) -> RenderableType:
+    """The whole screen.
+
+    :param order: of the devices, a key of :data:`qdevpy.top.table.ORDERS`
+    :param paused: the user has stopped the picture
+    :param keys: say which keys there are
+    """
+    head = Text("qdevpy top: ", style="bold").append(
+        title(rates), style="bold green" if rates.status == "running" else "bold red"
+    )
+    if paused:
+        head.append("  PAUSED", style="bold reverse")
+    parts: list[RenderableType] = [head, Text(), draw_threads(rates), Text(), draw_devices(rates, order, queues=queues)]
+    if keys:
+        parts += [Text(), Text(KEYS.format(order=order), style="dim")]
+    return Group(*parts)
+
+
+def draw_threads(rates: MachineRates) -> Table:
+    """A bar for each thread."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(width=BAR_WIDTH)
+    table.add_column(justify="right", width=5)
+    table.add_column(no_wrap=True, style="dim")
+    for name, share, more in thread_lines(rates):
+        table.add_row(name, ProgressBar(total=1.0, completed=min(share, 1.0), width=BAR_WIDTH), percent(share), more)
+    return table
+
+
+def draw_devices(rates: MachineRates, order: str, *, queues: bool) -> Table:
+    """The table of devices."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("\ndevice", no_wrap=True, overflow="ellipsis", min_width=8)
+    before = ""
+    for column in COLUMNS:
+        head = Text(f"{column.group if column.group != before else ''}\n{column.title}", style=STYLES[column.group])
+        table.add_column(head, justify="right", no_wrap=True, min_width=4, style=STYLES[column.group])
+        before = column.group
+    for row in device_rows(rates, order, queues=queues):
+        if row.kind == "device":
+            table.add_row(Text(row.name, style="bold"), *row.cells)
+        else:
+            table.add_row(Text(f"  {row.name}", style="dim"), *row.cells, style="dim")
+    return table
+
+
+def svg(rates: MachineRates, order: str, *, queues: bool, width: int) -> str:
+    """The screen as a picture, WIDTH characters wide."""
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console.print(draw(rates, order, queues=queues))
+    return console.export_svg(title=f"qdevpy top {rates.name}")
