@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from typing import Any, NoReturn, Self
 
 from qdevpy.errors import MachineGoneError, MonitorClientError
@@ -76,10 +77,8 @@ class QmpClient:
         :raises MachineGoneError: it has ended
         """
         request = {"execute": name, "arguments": {key.replace("_", "-"): value for key, value in arguments.items()}}
-        try:
+        with suppress(OSError):  # it is gone; what it had to say is still to be read
             self._socket.sendall(json.dumps(request).encode() + b"\n")
-        except OSError:
-            self._gone()
         while True:
             message = self._receive()
             if "return" in message:

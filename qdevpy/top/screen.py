@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -15,7 +16,7 @@ from qdevpy.top.table import COLUMNS, device_rows, percent, thread_lines, title
 
 KEYS = "q quit   space pause   s sort: {order}   u queues"
 #: groups of columns in turns, so that the eye finds them
-STYLES = {"exits/s": "yellow", "kicks/s": "cyan", "queue": "green", "bytes/s": "magenta"}
+STYLES = {"exits/s": "yellow", "kicks/s": "cyan", "queues": "green", "bytes/s": "magenta"}
 BAR_WIDTH = 20
 
 
@@ -52,17 +53,16 @@ def draw_threads(rates: MachineRates) -> Table:
 def draw_devices(rates: MachineRates, order: str, *, queues: bool) -> Table:
     """The table of devices."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("\ndevice", no_wrap=True, overflow="ellipsis", min_width=8)
+    table.add_column("\ndevice", overflow="ellipsis", min_width=8)  # the one that gives way: names, not columns, are no_wrap
     before = ""
     for column in COLUMNS:
         head = Text(f"{column.group if column.group != before else ''}\n{column.title}", style=STYLES[column.group])
         table.add_column(head, justify="right", no_wrap=True, min_width=4, style=STYLES[column.group])
         before = column.group
     for row in device_rows(rates, order, queues=queues):
-        if row.kind == "device":
-            table.add_row(Text(row.name, style="bold"), *row.cells)
-        else:
-            table.add_row(Text(f"  {row.name}", style="dim"), *row.cells, style="dim")
+        is_device = row.kind == "device"
+        name = Text(row.name if is_device else f"  {row.name}", "bold" if is_device else "dim", no_wrap=True, overflow="ellipsis")
+        table.add_row(name, *row.cells, style="" if is_device else "dim")
     return table
 
 
@@ -70,4 +70,5 @@ def svg(rates: MachineRates, order: str, *, queues: bool, width: int) -> str:
     """The screen as a picture, WIDTH characters wide."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(draw(rates, order, queues=queues))
-    return console.export_svg(title=f"qdevpy top {rates.name}")
+    picture = console.export_svg(title=f"qdevpy top {rates.name}")
+    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)  # whoever looks at it has a font, and may be offline

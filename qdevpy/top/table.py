@@ -46,51 +46,59 @@ class Column(NamedTuple):
     """A column of numbers of devices and queues.
 
     :ivar group: columns that belong together
+    :ivar title: below the group's, where there is little room
+    :ivar name: where it stands alone
     """
 
     group: str
     title: str
+    name: str
     device: Callable[[DeviceRates], str]
     queue: Callable[[QueueRates], str]
 
 
 def _kicks(way: str) -> Column:
     at = Kicks._fields.index(way)
-    title = {"ioeventfd": "evfd", "synchronous": "sync", "polled": "poll"}[way]
-    return Column("kicks/s", title, lambda d: number(d.kicks[at]) if d.queues else NONE, lambda q: number(q.kicks[at]))
+    title = {"ioeventfd": "ioevfd", "synchronous": "sync", "polled": "poll"}[way]
+    return Column("kicks/s", title, way, lambda d: number(d.kicks[at]) if d.queues else NONE, lambda q: number(q.kicks[at]))
 
 
-def _queues(group: str, title: str, name: str) -> Column:
+def _queues(title: str, name: str) -> Column:
     return Column(
-        group,
+        "queues",
         title,
+        name,
         lambda d: number(getattr(d, name)) if d.queues else NONE,
         lambda q: number(getattr(q, name)),
     )
 
 
 COLUMNS = (
-    Column("exits/s", "pio", lambda d: number(d.accesses.pio), lambda q: ""),
-    Column("exits/s", "mmio", lambda d: number(d.accesses.mmio), lambda q: ""),
+    Column("exits/s", "pio", "exits-pio", lambda d: number(d.accesses.pio), lambda q: ""),
+    Column("exits/s", "mmio", "exits-mmio", lambda d: number(d.accesses.mmio), lambda q: ""),
     _kicks("ioeventfd"),
     _kicks("synchronous"),
     _kicks("polled"),
-    _queues("queue", "req/s", "requests"),
-    Column("queue", "depth", lambda d: str(d.depth) if d.queues else NONE, lambda q: f"{q.depth}/{q.size}"),
-    _queues("queue", "irq/s", "interrupts"),
-    Column("bytes/s", "to", lambda d: number(d.to_guest), lambda q: ""),
-    Column("bytes/s", "from", lambda d: number(d.from_guest), lambda q: ""),
+    _queues("req/s", "requests"),
+    Column("queues", "depth", "depth", lambda d: str(d.depth) if d.queues else NONE, lambda q: f"{q.depth}/{q.size}"),
+    _queues("irq/s", "interrupts"),
+    Column("bytes/s", "to", "to-guest", lambda d: number(d.to_guest), lambda q: ""),
+    Column("bytes/s", "from", "from-guest", lambda d: number(d.from_guest), lambda q: ""),
 )
 
 
-def is_busy(device: DeviceRates) -> bool:
-    """Whether it did anything."""
-    return bool(device.accesses.total or device.kicks.total or device.requests or device.interrupts or device.depth)
+#: where the composition tree has what the user added, with an id and without
+ADDED = ("/machine/peripheral/", "/machine/peripheral-anon/")
+
+
+def is_shown(device: DeviceRates) -> bool:
+    """Whether the user added it, or it did something."""
+    return device.path.startswith(ADDED) or bool(device.queues) or bool(device.accesses.total)
 
 
 def shown_devices(rates: MachineRates, order: str) -> list[DeviceRates]:
-    """Those with queues, and whoever did something, in ORDER."""
-    found = [device for device in rates.devices if device.queues or is_busy(device)]
+    """Those of the definition, and parts of the board that did something, in ORDER."""
+    found = [device for device in rates.devices if is_shown(device)]
     key = ORDERS[order]
     return found if key is None else sorted(found, key=key, reverse=True)
 
@@ -144,7 +152,7 @@ def text_lines(rates: MachineRates, order: str, *, queues: bool) -> Iterator[str
     yield title(rates)
     for name, share, more in thread_lines(rates):
         yield f"{name:<20} {percent(share):>5}  {more}".rstrip()
-    head = ["device", *(f"{column.group.removesuffix('/s')}-{column.title}" for column in COLUMNS)]
+    head = ["device", *(column.name for column in COLUMNS)]
     body = [[("  " if row.kind == "queue" else "") + row.name, *row.cells] for row in device_rows(rates, order, queues=queues)]
     widths = [max(len(line[at]) for line in [head, *body]) for at in range(len(head))]
     for line in [head, *body]:

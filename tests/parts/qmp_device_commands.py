@@ -117,6 +117,12 @@ async def query_virtio_vhost_queue_status(execute, machine):
         await execute("x-query-virtio-vhost-queue-status", path=BLK, queue=0)
 
 
+async def query_counters(execute, machine):
+    disk = next(each for each in (await execute("x-query-counters"))["devices"] if each["name"] == "disk0")
+    assert disk["type"] == "virtio-blk-pci"
+    assert (disk["bytes-to-guest"], disk["bytes-from-guest"]) == (0, 0)
+
+
 async def human_monitor_command(execute, machine):
     assert (await execute("human-monitor-command", command_line="info status")).startswith("VM status: running")
     assert "unknown command" in await execute("human-monitor-command", command_line="nope")
@@ -153,5 +159,6 @@ DEVICE_CASES = {
     "x-query-virtio-queue-status": query_virtio_queue_status,
     "x-query-virtio-queue-element": query_virtio_queue_element,
     "x-query-virtio-vhost-queue-status": query_virtio_vhost_queue_status,
+    "x-query-counters": query_counters,
     "human-monitor-command": human_monitor_command,
 }
