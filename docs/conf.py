@@ -5,7 +5,12 @@ The source directory is the repository, not docs/, so that a link between README
 for a reader of the files and in the site.
 """
 
+import sys
+from pathlib import Path
+
 from qdevpy import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "qdevpy"
 author = "the authors of qdevpy"
@@ -24,7 +29,7 @@ include_patterns = [
 # directories that are not walked
 exclude_patterns = [".*", "build", "dist", "tests", "qdevpy", "**/*.egg-info", "**/__pycache__"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "qdevpy_reference"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "fieldlist"]

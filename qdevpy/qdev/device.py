@@ -159,7 +159,7 @@ class Device(Object):
     def background(
         self, function: Callable[..., Any], *args: Any, then: Callable[[Any], object] | None = None, lasting: bool = False
     ) -> Job:
-        """Call FUNCTION(*ARGS) on a thread of the device's own, and THEN(result) on the main loop with the VM lock held.
+        """Call FUNCTION with ARGS on a thread of the device's own; THEN with its result on the main loop, the VM lock held.
 
         Functions run one after the other; coroutine functions side by side, on an event loop. FUNCTION must leave the
         device's state and guest memory alone. A reset drops what is under way; what it raises fails the device.

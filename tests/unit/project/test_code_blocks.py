@@ -45,7 +45,7 @@ PAGES = [
     *sorted(ROOT.glob("examples/*/README.md")),
 ]
 FOLLOWED = ROOT / "docs/tutorial.md"
-SITE = ("{toctree}", "{figure}", "{image}")  # directives that are no code
+SITE = ("{toctree}", "{figure}", "{image}", "{eval-rst}")  # directives that are no code
 NOT_RUN, BESIDE = re.compile(r"not run: (\S.*)", re.S), "run beside: machine.yaml"
 FRAME = """
 machine: pc
