@@ -27,7 +27,7 @@ STAGES: dict[str, list[list[str]]] = {
         [*PYTHON, "ruff", "format", "--check"],
         [*PYTHON, "mypy"],
     ],
-    "docs": [[*PYTHON, "sphinx", "-c", "docs", "-n", "-W", "--keep-going", "-q", ".", "build/docs"]],
+    "docs": [[*PYTHON, "sphinx", "-c", "docs", "-E", "-n", "-W", "--keep-going", "-q", ".", "build/docs"]],
     "unit": [[*COVERED, "-q", "tests/unit", "tests/qtest"]],
     "stress": [[*COVERED, "-q", "tests/stress"]],
     "boot": [[*COVERED, "-q", "tests/boot"]],

@@ -32,6 +32,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     :raises OSError: PATH cannot be written
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     compared = [row for row in found["rows"] if row["ratios"]]
@@ -44,7 +45,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
             _draw_ratios(axes.pop(0), compared)
         if timed is not None:
             _draw_latencies(axes.pop(0), timed)
-    figure.savefig(path)
+    with rc_context({"svg.fonttype": "none"}):  # text as text: smaller, and can be searched
+        figure.savefig(path)
 
 
 def _with_histograms(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -63,7 +65,7 @@ def _draw_ratios(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(rows)), [f"{row['name']} ({row['unit']})" for row in rows])
     axes.margins(y=0.02)
     axes.invert_yaxis()
-    axes.set_xlabel("qdevpy over QEMU: median, smallest and largest of the pairs; blue: the better one, orange: not")
+    axes.set_xlabel("qdevpy over QEMU: median, smallest and largest of the pairs\nblue: the better one, orange: not")
 
 
 def _draw_latencies(axes: Any, row: dict[str, Any]) -> None:
@@ -71,7 +73,7 @@ def _draw_latencies(axes: Any, row: dict[str, Any]) -> None:
         times, shares = _distribution(measured)
         axes.step(times, shares, where="post", label=f"{role}, {measured['setting']}")
     axes.set_xscale("log")
-    axes.set_xlabel(f"microseconds, {row['name'].rpartition('-')[0]}: {row['step']}")
+    axes.set_xlabel(f"microseconds, {row['name'].rpartition('-')[0]}:\n{row['step']}")
     axes.set_ylabel("share of requests")
     axes.legend()
 
