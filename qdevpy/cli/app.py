@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "qdevpy.cli.boot:check",
     "tree": "qdevpy.cli.boot:tree",
     "top": "qdevpy.cli.top:top",
+    "inspect": "qdevpy.cli.inspect:inspect_",
     "devices": "qdevpy.cli.listing:devices",
     "device": "qdevpy.cli.listing:device",
     "machines": "qdevpy.cli.listing:machines",

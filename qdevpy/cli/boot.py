@@ -67,15 +67,35 @@ def check(files: tuple[str, ...]) -> int:
 
 
 @click.command()
-@click.argument("machine", default=DEFAULT_MACHINE)
+@click.argument("machine", required=False)
 @definition_options
-def tree(machine: str, **options: Any) -> None:
-    """Print the device tree of MACHINE as QEMU's 'info qtree' does. Nothing runs."""
+@click.option("--live", is_flag=True, help="MACHINE is one that runs: its name, its process's number, or its QMP socket.")
+def tree(machine: str | None, live: bool, **options: Any) -> None:
+    """Print the device tree of MACHINE as QEMU's 'info qtree' does. Nothing runs.
+
+    With --live it is the tree of a running machine as it is now, with what was plugged in meanwhile; without MACHINE of
+    the one that runs.
+    """
+    if live:
+        if any(options.values()):
+            raise click.UsageError("--live shows a machine as it runs; options that change a definition do not go with it")
+        print_live_tree(machine)
+        return
     registry = load_plugins()
-    definition = read_machine(machine, registry, **{**options, "accel": options["accel"] or "none"})
+    definition = read_machine(machine or DEFAULT_MACHINE, registry, **{**options, "accel": options["accel"] or "none"})
     from qdevpy.qdev.tree import format_tree
     from qdevpy.vm.build import build_machine
 
     with build_machine(definition, registry) as built:
         for line in format_tree(built.root_buses):
             print(line)
+
+
+def print_live_tree(machine: str | None) -> None:
+    """Of a machine that runs."""
+    from qdevpy.monitor.client import QmpClient
+    from qdevpy.monitor.running import find_running
+
+    with QmpClient(find_running(machine)) as client:
+        text = client.execute("human-monitor-command", command_line="info qtree")
+    print(text.replace("\r\n", "\n").rstrip("\n"))

@@ -87,6 +87,6 @@ def find_running(given: str | None) -> str:
             f"no machine {f'{given!r} ' if given else ''}runs; start one with 'qdevpy boot', or give the path of a QMP socket"
         )
     if not found:
-        hint = did_you_mean(given or "", [each.name for each in machines])
-        raise MonitorClientError(f"no machine '{given}' runs{hint}; running: {known}")
+        hint = did_you_mean(given or "", [each.name for each in machines]) or f"; running: {known}"
+        raise MonitorClientError(f"no machine '{given}' runs{hint}")
     raise MonitorClientError(f"several machines run; give the name or the process's number of one: {known}")

@@ -30,6 +30,7 @@ MODULES = (
     "qdevpy.monitor.commands.char",
     "qdevpy.monitor.commands.pci",
     "qdevpy.monitor.commands.virtio",
+    "qdevpy.monitor.commands.rings",
     "qdevpy.monitor.commands.counters",
     "qdevpy.monitor.commands.human",
 )

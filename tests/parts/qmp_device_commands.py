@@ -123,6 +123,10 @@ async def query_counters(execute, machine):
     assert (disk["bytes-to-guest"], disk["bytes-from-guest"]) == (0, 0)
 
 
+async def query_virtio_rings(execute, machine):
+    assert await execute("x-query-virtio-rings", path=BLK) == {"name": "virtio-blk", "num-vqs": 2, "queues": []}
+
+
 async def human_monitor_command(execute, machine):
     assert (await execute("human-monitor-command", command_line="info status")).startswith("VM status: running")
     assert "unknown command" in await execute("human-monitor-command", command_line="nope")
@@ -159,6 +163,7 @@ DEVICE_CASES = {
     "x-query-virtio-queue-status": query_virtio_queue_status,
     "x-query-virtio-queue-element": query_virtio_queue_element,
     "x-query-virtio-vhost-queue-status": query_virtio_vhost_queue_status,
+    "x-query-virtio-rings": query_virtio_rings,
     "x-query-counters": query_counters,
     "human-monitor-command": human_monitor_command,
 }
