@@ -13,7 +13,8 @@
      ├── DeviceError          a device: names its id and type
      │    ├── PropertyError   unknown, unparsable or forbidden property
      │    ├── RealizeError    the device cannot come to life with what it was given
-     │    └── DMAError        a device's access to memory that it may not have now; its code may catch it
+     │    ├── DMAError        a device's access to memory that it may not have now; its code may catch it
+     │    └── FaultError      a fault that was asked for cannot be: a rule, or a log that is to be replayed
      ├── ScaffoldError        a plugin's package cannot be written as asked
      ├── MonitorClientError   a running machine cannot be reached over its monitor, or says no
      │    └── MachineGoneError     it has ended meanwhile
@@ -135,6 +136,10 @@ class DMAError(DeviceError):
         super().__init__(f"DMA at {address:#x}, {length} bytes: {message}", device=device)
         self.address = address
         self.length = length
+
+
+class FaultError(DeviceError):
+    """A fault cannot be as asked for: a rule does not fit the device, or a log cannot be replayed."""
 
 
 class ScaffoldError(QdevpyError):

@@ -19,7 +19,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarint import HexInt
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from qdevpy.definition.model import BootDefinition, MachineDefinition, RunDefinition, Value
+from qdevpy.definition.model import BootDefinition, FaultsDefinition, MachineDefinition, RunDefinition, Value
 from qdevpy.definition.source import NAMED_SECTIONS
 from qdevpy.errors import UnknownNameError
 from qdevpy.qdev.kinds import Path
@@ -114,9 +114,21 @@ class _Writer:
         if definition.qtest is not None:
             log = definition.qtest.log
             yield "qtest", _flow({"chardev": definition.qtest.chardev.given, **({"log": self.log(log.given)} if log else {})})
+        if definition.faults is not None:
+            yield "faults", self.faults(definition.faults)
         yield "fw_cfg", {name: self.options(value, _is_file) for name, value in definition.fw_cfg.items()}
         yield "smbios", [self.options(value, _is_file) for value in definition.smbios]
         yield "data-dirs", CommentedSeq([self.path(folder) for folder in definition.data_dirs])
+
+    def faults(self, faults: FaultsDefinition) -> dict[str, Any]:
+        """``faults:``."""
+        found: dict[str, Any] = {name: self.path(value.given) for name in ("log", "replay") if (value := getattr(faults, name))}
+        if faults.seed:
+            found["seed"] = str(faults.seed)
+        if faults.inject:
+            rules = [{rule.device: _flow({"what": rule.what, **_lists(rule.options)})} for rule in faults.inject]
+            found["inject"] = CommentedSeq(rules)
+        return found
 
     def log(self, text: str) -> str:
         """``qtest: log``."""
@@ -179,6 +191,11 @@ def _given(value: Value | None) -> str | None:
 
 def _texts(options: Mapping[str, Value]) -> dict[str, str]:
     return {name: value.given for name, value in options.items()}
+
+
+def _lists(options: Mapping[str, Value]) -> dict[str, Any]:
+    """The options of a rule; lists as lists."""
+    return {name: json.loads(value.given) if value.given.startswith("[") else value.given for name, value in options.items()}
 
 
 def _is_file(key: str, text: str) -> bool:

@@ -104,6 +104,7 @@ KEYS: Mapping[str, Key] = {
     "fw_cfg": Key("files for the firmware, by name"),
     "smbios": Key("additions to the SMBIOS tables: {type: N, FIELD: VALUE}, or {file: PATH}"),
     "data-dirs": Key("folders in which firmware and option ROMs are looked for first"),
+    "faults": Key("what goes wrong on purpose"),
 }
 #: keys that a boot without firmware has
 BOOT_FILES: Mapping[str, Key] = {
@@ -166,4 +167,12 @@ QTEST: Mapping[str, Key] = {
 FW_CFG: Mapping[str, Key] = {
     "file": Key("the file's contents are this file's", Path(must_exist=True)),
     "string": Key("the file's contents are this text", Str()),
+}
+FAULTS: Mapping[str, Key] = {
+    "log": Key("file that gets a JSON object a line for each fault that fires", Path()),
+    "replay": Key(
+        "such a file of an earlier run: its faults hit the same requests, and inject is not carried out", Path(must_exist=True)
+    ),
+    "seed": Key("decides what probabilities come to", Integer("uint64", 0, (1 << 64) - 1), "0"),
+    "inject": Key("rules, each DEVICE: {what: EFFECT, ...}; DEVICE is an id"),
 }

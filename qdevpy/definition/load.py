@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 #: those of :data:`.keys.KEYS` that few machines have; :mod:`.settings` reads them, and is imported only then
 SETTINGS = (
     *("name", "uuid", "machine-options", "cpu", "topology", "rtc", "run"),
-    *("monitors", "qtest", "fw_cfg", "smbios", "data-dirs"),
+    *("monitors", "qtest", "fw_cfg", "smbios", "data-dirs", "faults"),
 )
 ACCELS = ACCEL.choices
 

@@ -111,6 +111,34 @@ class QtestDefinition(NamedTuple):
     log: Value | None = None
 
 
+class FaultDefinition(NamedTuple):
+    """One entry of ``faults: inject:``.
+
+    :ivar device: the id of a device
+    :ivar what: the effect
+    :ivar options: as written; lists are JSON
+    """
+
+    device: str
+    what: str
+    options: Mapping[str, Value]
+    position: Position
+
+
+class FaultsDefinition(NamedTuple):
+    """``faults:``: what goes wrong on purpose (docs/faults.md).
+
+    :ivar log: a file that gets a line for each fault that fires; None: none is kept
+    :ivar replay: a log of an earlier run, whose faults happen again, and those of INJECT do not
+    :ivar seed: of those that have a probability
+    """
+
+    log: Value | None = None
+    replay: Value | None = None
+    seed: int = 0
+    inject: tuple[FaultDefinition, ...] = ()
+
+
 class BackendDefinition(NamedTuple):
     """One entry of ``drives:``, ``netdevs:``, ``chardevs:`` or ``objects:``.
 
@@ -159,6 +187,7 @@ class MachineDefinition(NamedTuple):
     :ivar rtc: ``base`` (``utc``, ``localtime``, or a date), ``clock`` (``host``, ``rt`` or ``vm``), ``driftfix`` (QEMU: -rtc)
     :ivar fw_cfg: files of the firmware configuration device by name, each with ``file`` or ``string`` (QEMU: -fw_cfg)
     :ivar smbios: additions to the SMBIOS tables: ``type`` and that table's fields, or ``file`` (QEMU: -smbios)
+    :ivar faults: what goes wrong on purpose; None: nothing
     :ivar data_dirs: where firmware and option ROMs are looked for, first to last, before the board's own places (QEMU: -L)
     """
 
@@ -186,3 +215,4 @@ class MachineDefinition(NamedTuple):
     fw_cfg: Mapping[str, Mapping[str, Value]] = MappingProxyType({})
     smbios: tuple[Mapping[str, Value], ...] = ()
     data_dirs: tuple[str, ...] = ()
+    faults: FaultsDefinition | None = None

@@ -97,6 +97,7 @@ class _SchemaWriter:
             "fw_cfg": self.fw_cfg,
             "smbios": self.smbios,
             "data-dirs": lambda: _list_or_nothing(_text()),
+            "faults": self.faults,
         }
 
     def document(self) -> Schema:
@@ -303,6 +304,22 @@ class _SchemaWriter:
         )
         fields = {"type": "object", "additionalProperties": {"$ref": "#/$defs/fields"}}
         return _list_or_nothing({**fields, "anyOf": [{"required": ["type"]}, {"required": ["file"]}]})
+
+    # -- faults
+
+    def faults(self) -> Schema:
+        """Rules for devices; which of effects, kinds of request and options a device has only ``qdevpy check`` knows."""
+        from qdevpy.faults.effects import EFFECTS
+        from qdevpy.faults.rule import KINDS
+
+        effects = "\n".join(f"{effect.name}: {effect.help}" for effect in EFFECTS.values())
+        options = {name: {"description": kind.accepts, **self.value(kind)} for name, kind in KINDS.items()}
+        options["what"] = {"description": effects, **words(EFFECTS)}
+        rule = {"type": "object", "properties": options, "additionalProperties": False, "required": ["what"]}
+        item = {"type": "object", "additionalProperties": rule, "minProperties": 1, "maxProperties": 1}
+        found = self.map_of(keys.FAULTS)
+        found["properties"]["inject"] = {"description": keys.FAULTS["inject"].help, **_list_or_nothing(item)}
+        return found
 
 
 def _text() -> Schema:

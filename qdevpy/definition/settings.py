@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keys that few machines have: monitors, qtest, how the machine runs, what its firmware is told.
+"""The keys that few machines have: monitors, qtest, how the machine runs, what its firmware is told, faults.
 
 Apart from :mod:`.load` so that a boot that has none of them does not import this.
 """
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 def read_settings(reader: Reader, root: Map, board: type[Board] | None, so_far: MachineDefinition) -> MachineDefinition:
     """SO_FAR with everything that :data:`.load.SETTINGS` names."""
     name = reader.scalar(root, "name", "")
+    if "faults" in root.entries:
+        from qdevpy.definition.faults import read_faults
+
+        so_far = so_far._replace(faults=read_faults(reader, root, so_far))
     return so_far._replace(
         name=name.given if name else "",
         uuid=_checked(reader, root, "uuid", KEYS, ""),

@@ -23,7 +23,7 @@ MAX_FILE = 1 << 20
 NAMED_SECTIONS = ("drives", "netdevs", "chardevs", "objects")
 SCALAR_KEYS = ("machine", "accel", "memory", "cpus", "cpu", "name", "uuid")
 #: keys of maps, ``KEY.OPTION`` for ``--set``
-MAP_KEYS = ("boot", "run", "rtc", "topology", "machine-options", "qtest")
+MAP_KEYS = ("boot", "run", "rtc", "topology", "machine-options", "qtest", "faults")
 
 
 #: text, file name for positions, problems -> the root node
@@ -179,7 +179,7 @@ def _locate(root: Map, override: Override, problems: Problems) -> tuple[str | in
         return _locate_device(root, rest, override, problems)
     heads = (*SCALAR_KEYS, *MAP_KEYS, "global", *NAMED_SECTIONS, "devices")
     hint = did_you_mean(head, heads) if head not in heads else ""
-    expected = "memory, cpus, machine, accel, cpu, name, uuid, boot.KEY (run, rtc, topology, machine-options alike), "
+    expected = "memory, cpus, machine, accel, cpu, name, uuid, boot.KEY (run, rtc, topology, machine-options, faults alike), "
     expected += "drives.NAME.OPTION (netdevs, chardevs, objects alike), "
     expected += "devices.ID.PROPERTY, global.TYPE.PROPERTY"
     problems.add(

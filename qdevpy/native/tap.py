@@ -36,9 +36,15 @@ class Chain:
         data = ffi.new("char[]", max(size, 1))
         return bytes(ffi.buffer(data, lib.qd_iov_read(self._elem.iov, self._elem.out_num, offset, data, size)))
 
+    def read_writable(self, offset: int, n: int) -> bytes:
+        """Copy N bytes from OFFSET of the writable part, as they are now; fewer where it is shorter."""
+        data = ffi.new("char[]", max(n, 1))
+        writable = self._elem.iov + self._elem.out_num
+        return bytes(ffi.buffer(data, lib.qd_iov_read(writable, self._elem.in_num, offset, data, n)))
+
     def write(self, data: bytes, offset: int = 0) -> int:
         """Copy DATA to OFFSET of the writable part, from its end where that is below 0; returns the bytes that had room."""
-        offset = self.in_len + offset if offset < 0 else offset
+        offset = max(0, self.in_len + offset) if offset < 0 else offset
         writable = self._elem.iov + self._elem.out_num
         return lib.qd_iov_write(writable, self._elem.in_num, offset, ffi.from_buffer(data), len(data))
 

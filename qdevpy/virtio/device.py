@@ -24,6 +24,7 @@ from qdevpy.qdev.device import Device, Notification
 from qdevpy.virtio import defs
 
 if TYPE_CHECKING:
+    from qdevpy.faults.target import FaultTarget
     from qdevpy.native.iothread import IOThread
     from qdevpy.native.vdev import VDev
     from qdevpy.virtio.bindings import TransportBindings
@@ -176,6 +177,14 @@ class VirtIODevice(Device):
     def bytes_moved(self) -> tuple[int, int] | None:
         """Override where it is counted: bytes of payload to the guest and from it, ever; for who looks from outside."""
         return None
+
+    def fault_target(self) -> FaultTarget:
+        """Override: the device as faults see it (docs/faults.md), with kinds of requests and effects of its own. Any time,
+        also before it is realized.
+        """
+        from qdevpy.faults.target import FaultTarget
+
+        return FaultTarget(self)
 
     def native_event(self, bits: int) -> None:
         """A native handler called ``api->event(vdev, bits)``; on the main loop, with the VM lock held."""

@@ -16,7 +16,7 @@ from qdevpy.vm.machine import Machine
 
 if TYPE_CHECKING:
     from qdevpy.accel.base import Accelerator
-    from qdevpy.definition.model import BackendDefinition, DeviceDefinition, MachineDefinition, Position
+    from qdevpy.definition.model import BackendDefinition, DeviceDefinition, FaultsDefinition, MachineDefinition, Position
     from qdevpy.plugin.registry import Registry
     from qdevpy.qdev.device import Device
     from qdevpy.qdev.object import Object
@@ -89,6 +89,8 @@ def build_machine(
         board.build(machine)
         for entry in definition.devices:
             add_device(machine, registry, entry)
+        if definition.faults is not None:
+            add_faults(machine, definition.faults)
         with located(definition.cpu.position if definition.cpu else None):
             machine.create_vcpus()
         if definition.monitors:
@@ -167,6 +169,23 @@ def traceback_end(error: Exception) -> str:
 
     last = extract_tb(error.__traceback__)[-1]
     return f"{last.filename}:{last.lineno}"
+
+
+def add_faults(machine: Machine, definition: FaultsDefinition) -> None:
+    """What ``faults:`` says: rules, or a log that is to be replayed."""
+    faults = machine.faults
+    faults.seed = definition.seed
+    if definition.log is not None:
+        with located(definition.log.position):
+            faults.open_log(definition.log.given)
+    if definition.replay is not None:
+        with located(definition.replay.position):
+            faults.replay(definition.replay.given)
+        return
+    for rule in definition.inject:
+        with located(rule.position):
+            options = {name: value.given for name, value in rule.options.items()}
+            faults.add(rule.device, rule.what, **options)
 
 
 def type_names(device: Device) -> set[str]:

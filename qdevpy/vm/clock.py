@@ -104,8 +104,9 @@ class HostClock(Clock):
         self._wake_at: int | None = None  # what _wake was set for
 
     def now_ns(self) -> int:
-        """See :meth:`Clock.now_ns`."""
-        return self._elapsed if self._started is None else self._elapsed + self._host() - self._started
+        """See :meth:`Clock.now_ns`. Without the lock (faults, on an I/O thread) it may be off by what is about to change."""
+        elapsed, started = self._elapsed, self._started
+        return elapsed if started is None else elapsed + self._host() - started
 
     def start(self) -> None:
         """Go on; harmless where it goes."""

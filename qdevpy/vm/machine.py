@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qdevpy.accel.base import Accelerator
     from qdevpy.backend.base import Backend
     from qdevpy.definition.model import MachineDefinition
+    from qdevpy.faults.injector import Faults
     from qdevpy.monitor.control import ControlSocket
     from qdevpy.monitor.server import MonitorServer
     from qdevpy.native.iothread import IOThread
@@ -87,6 +88,7 @@ class Machine(RunControl):
         self.root_buses: list[Bus] = [self.system_bus]
         self.composition = Composition(cpus)
         self._iothreads: dict[str | None, IOThread] = {}
+        self._faults: Faults | None = None
         self._macs = 0
         self._cleanup = ExitStack()
         self.memory = GuestMemory()
@@ -196,6 +198,15 @@ class Machine(RunControl):
         serving = (queue.iothread for device in self.devices() for queue in getattr(device, "queues", ()))
         if thread is not None and not any(each is thread for each in chain(named, serving)):
             thread.close()
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong on purpose (docs/faults.md); made when first asked for."""
+        if self._faults is None:
+            from qdevpy.faults.injector import Faults
+
+            self._faults = Faults(self)
+        return self._faults
 
     def add_root_bus(self, bus: Bus) -> Bus:
         """A bus that no device offers."""

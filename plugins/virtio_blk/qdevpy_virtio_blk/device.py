@@ -24,6 +24,7 @@ from qdevpy_virtio_blk.engines import AIO_NULL, ENGINES
 
 if TYPE_CHECKING:
     from qdevpy.backend.drive import Drive
+    from qdevpy.faults.target import FaultTarget
     from qdevpy.native.iothread import IOThread
 
 log = logging.getLogger(__name__)
@@ -326,6 +327,12 @@ class VirtIOBlock(VirtIODevice):
         self._disk.write_through = not on
 
     # -- while it runs
+
+    def fault_target(self) -> FaultTarget:
+        """Requests with kinds and sectors, which can fail."""
+        from qdevpy_virtio_blk.faults import BlockTarget
+
+        return BlockTarget(self)
 
     @property
     def requests_in_flight(self) -> int:

@@ -18,6 +18,7 @@ from qdevpy_virtio_blk import config
 
 if TYPE_CHECKING:
     from qdevpy.backend.chardev import Chardev
+    from qdevpy.faults.target import FaultTarget
     from qdevpy.vhost.frontend import Frontend
     from qdevpy.vhost.link import UserLink
     from qdevpy.vhost.user import VhostUser
@@ -60,6 +61,12 @@ class VhostUserBlock(VirtIODevice):
     _link: UserLink = attrs.field(default=None, init=False)
     _config: bytes = attrs.field(default=bytes(CONFIG_SIZE), init=False)
     _writeback: bool = attrs.field(default=True, init=False)
+
+    def fault_target(self) -> FaultTarget:
+        """None can happen to it."""
+        from qdevpy_virtio_blk.faults import VhostUserTarget
+
+        return VhostUserTarget(self)
 
     # -- life cycle
 

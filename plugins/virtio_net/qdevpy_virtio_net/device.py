@@ -26,6 +26,7 @@ from qdevpy_virtio_net.features import GUEST_OFFLOADS, guest_offloads, offered
 
 if TYPE_CHECKING:
     from qdevpy.backend.card import ReceiveState
+    from qdevpy.faults.target import FaultTarget
     from qdevpy.native.iothread import IOThread
     from qdevpy.virtio.queue import NativeHandler, VirtQueue
     from qdevpy_virtio_net.control import ControlQueue
@@ -395,6 +396,12 @@ class VirtIONet(VirtIODevice, NetCard):
         return done
 
     # -- for the user and the control queue
+
+    def fault_target(self) -> FaultTarget:
+        """Frames each way, commands, and a cable that can be out."""
+        from qdevpy_virtio_net.faults import NetTarget
+
+        return NetTarget(self)
 
     def set_link(self, up: bool) -> None:
         """Plug the cable in or out (QEMU's ``set_link``); the driver is told."""
