@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The keys of a definition: names, kinds of values, defaults, a line of help each. Declared once.
 
+A map of keys is called as the key that it stands under.
+
 :mod:`.load` and :mod:`.settings` check with them, :mod:`.schema` makes a JSON schema of them. What stands under
 ``drives:`` and its like, ``devices:``, ``global:`` and ``machine-options:`` is what back ends, device types and boards declare.
 """
@@ -123,6 +125,7 @@ BOOT_SETTINGS: Mapping[str, Key] = {
     ),
     "splash-time": Key("milliseconds that firmware shows its picture", Integer("uint16", 0, 0xFFFF)),
 }
+BOOT: Mapping[str, Key] = {**BOOT_FILES, **BOOT_SETTINGS}
 _FACTOR = Integer("uint16", 1, 0xFFFF)
 TOPOLOGY: Mapping[str, Key] = {
     "sockets": Key("packages", _FACTOR, "1"),
@@ -155,7 +158,7 @@ RUN: Mapping[str, Key] = {
     ),
     "preconfig": Key("wait for QMP's x-exit-preconfig before the machine is built", Bool(), "off"),
 }
-MONITOR: Mapping[str, Key] = {
+MONITORS: Mapping[str, Key] = {
     "chardev": Key("where it is served", Reference("chardevs"), required=True),
     "mode": Key("control: QMP; readline: QEMU's human monitor", Enum("MonitorMode", ("control", "readline")), "control"),
     "pretty": Key("QMP's answers are indented", Bool(), "off"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qdevpy.definition import problems as q
 from qdevpy.definition.check import check_entries
-from qdevpy.definition.keys import ACCEL, BOOT_FILES, BOOT_SETTINGS, KEYS, MIN_MEMORY, NAME, PAGE
+from qdevpy.definition.keys import ACCEL, BOOT, BOOT_SETTINGS, KEYS, MIN_MEMORY, NAME, PAGE
 from qdevpy.definition.model import (
     BackendDefinition,
     BootDefinition,
@@ -222,7 +222,7 @@ class Reader:
     def boot(self, root: Map) -> BootDefinition:
         """``boot:``."""
         node = self.map_at(root, "boot")
-        self.check_keys(node, {**BOOT_FILES, **BOOT_SETTINGS}, "boot")
+        self.check_keys(node, BOOT, "boot")
         boot = BootDefinition(
             kernel=self.file(node, "kernel"), initrd=self.file(node, "initrd"), cmdline=self.scalar(node, "cmdline", "boot: ")
         )

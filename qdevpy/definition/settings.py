@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdevpy.definition import problems as q
-from qdevpy.definition.keys import BOOT_SETTINGS, FW_CFG, KEYS, LONGEST_FW_CFG_NAME, MONITOR, QTEST, RTC, RUN, TOPOLOGY, Key
+from qdevpy.definition.keys import BOOT_SETTINGS, FW_CFG, KEYS, LONGEST_FW_CFG_NAME, MONITORS, QTEST, RTC, RUN, TOPOLOGY, Key
 from qdevpy.definition.model import (
     BootDefinition,
     MachineDefinition,
@@ -120,10 +120,10 @@ def _check_keys(reader: Reader, node: Map, keys: Mapping[str, Key], what: str) -
 def _monitors(reader: Reader, root: Map) -> Iterator[MonitorDefinition]:
     for item in _items(reader, root, "monitors"):
         node = reader.as_map(item, "monitors")
-        _check_keys(reader, node, MONITOR, "monitors")
+        _check_keys(reader, node, MONITORS, "monitors")
         chardev = reader.scalar(node, "chardev", "monitors: ")
-        mode = _parsed(reader, node, "mode", MONITOR, "monitors: ")
-        pretty = _parsed(reader, node, "pretty", MONITOR, "monitors: ")
+        mode = _parsed(reader, node, "mode", MONITORS, "monitors: ")
+        pretty = _parsed(reader, node, "pretty", MONITORS, "monitors: ")
         if pretty and mode == "readline":
             place = node.entries["pretty"][0].position
             reader.problems.add(q.BAD_VALUE, "monitors: pretty: only 'mode: control' prints JSON; remove it", place)

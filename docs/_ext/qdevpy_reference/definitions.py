@@ -14,15 +14,9 @@ from qdevpy_reference.markdown import code, table, text
 SECTIONS = ("drives", "netdevs", "chardevs", "objects")
 #: the distribution whose devices are described; others may be installed where the site is built
 OURS = "qdevpy"
-#: maps of keys, by the key that they stand under
+#: maps of keys, by the key that they stand under; :mod:`qdevpy.definition.keys` calls them so
 MAPS: Mapping[str, Mapping[str, Key]] = {
-    "boot": {**keys.BOOT_FILES, **keys.BOOT_SETTINGS},
-    "topology": keys.TOPOLOGY,
-    "rtc": keys.RTC,
-    "run": keys.RUN,
-    "monitors": keys.MONITOR,
-    "qtest": keys.QTEST,
-    "fw_cfg": keys.FW_CFG,
+    name: found for name in keys.KEYS if isinstance(found := vars(keys).get(name.upper().replace("-", "_")), dict)
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qdevpy.backend import BUILT_IN
-from qdevpy.definition.keys import BOOT_FILES, BOOT_SETTINGS, KEYS
+from qdevpy.definition.keys import BOOT, KEYS
 from qdevpy.definition.load import ACCELS
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.qdev.property import properties_of
@@ -19,7 +19,7 @@ TYPES = [(section, name) for section, types in BUILT_IN.items() for name in type
 
 
 def test_every_key_is_documented() -> None:
-    assert [key for key in (*KEYS, *BOOT_FILES, *BOOT_SETTINGS, *ACCELS, "id", "bus") if f"`{key}`" not in PAGE] == []
+    assert [key for key in (*KEYS, *BOOT, *ACCELS, "id", "bus") if f"`{key}`" not in PAGE] == []
 
 
 @pytest.mark.parametrize(("section", "name"), TYPES)
