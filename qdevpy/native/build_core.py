@@ -12,7 +12,7 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = "qdevpy/native"
-SOURCES = ["intx", "loop", "poller", "pyqueue", "pywait", "queue", "relay", "space", "tap", "vcpu"]
+SOURCES = ["intx", "loop", "poller", "pyqueue", "pywait", "queue", "relay", "space", "tap", "trace", "trace_packets", "vcpu"]
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 #: what cffi generates is not ours to keep warning-free
 GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
@@ -24,7 +24,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((Path(__file__).parent / "csrc/core_cdef.h").read_text())
 ffibuilder.set_source(
     "qdevpy.native._core",
-    '#include <sys/uio.h>\n#include "qd_kvm.h"\n#include "qd_intx.h"\n#include "core.h"\n#include "relay.h"\n',
+    '#include <sys/uio.h>\n#include "qd_kvm.h"\n#include "qd_intx.h"\n#include "core.h"\n#include "relay.h"\n#include "trace.h"\n',
     sources=[f"{ROOT}/csrc/{name}.c" for name in SOURCES],
     include_dirs=[f"{ROOT}/include", f"{ROOT}/csrc"],
     extra_compile_args=[*FLAGS, *GENERATED, *sanitize],
@@ -34,6 +34,7 @@ ffibuilder.set_source(
         f"{ROOT}/csrc/fair_lock.h",
         f"{ROOT}/csrc/poller.h",
         f"{ROOT}/csrc/relay.h",
+        f"{ROOT}/csrc/trace.h",
         f"{ROOT}/csrc/core_cdef.h",
         *sorted(glob(f"{ROOT}/include/qd_*.h")),
     ],

@@ -88,6 +88,7 @@ static bool take_from_cache(struct blk_req *req)
 void blk_issue(struct blk_req *req)
 {
     struct blk_queue *q = req->q;
+    blk_mark(req, QD_MARK_SUBMITTED);
     bool first = !req->retries && !(is_transfer(&req->io) && req->done);
     if (first && (q->disk->in_memory ? take_from_memory(req) : take_from_cache(req)))
         return;

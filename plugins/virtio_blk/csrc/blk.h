@@ -159,6 +159,14 @@ void blk_merged_done(struct blk_req *first, int64_t result); /* a step for sever
 /* at_once.c */
 void blk_issue(struct blk_req *req);      /* a step: now where that needs no waiting, else by the engine */
 
+/* Tell taps how far a request is, and those that the same step transfers. */
+static inline void blk_mark(struct blk_req *req, enum qd_mark stage)
+{
+    if (qd_vring_is_tapped(&req->q->vq->ring))
+        for (; req; req = req->merged)
+            qd_vring_mark(&req->q->vq->ring, req->head, stage);
+}
+
 /* for engines */
 void blk_io_done(struct blk_req *req, int64_t result); /* may queue the next step */
 int64_t blk_perform(const struct blk_disk *disk, const struct blk_io *io); /* blocks; bytes, 0 or -errno */

@@ -305,6 +305,7 @@ static void write_done(struct blk_req *req, int64_t result)
 
 void blk_io_done(struct blk_req *req, int64_t result)
 {
+    blk_mark(req, QD_MARK_COMPLETED);
     if (req->merged)
         return blk_merged_done(req, result);
     if ((result == -EINTR || result == -EAGAIN) && req->retries < 16) {

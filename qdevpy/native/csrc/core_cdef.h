@@ -165,6 +165,7 @@ uint64_t qd_space_unanswered(const struct qd_space *space, int bus);
 int qd_space_add_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_t size, bool match, uint64_t value, int fd);
 int qd_space_del_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_t size, bool match, uint64_t value, int fd);
 bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *value, unsigned size, bool write);
+int qd_space_owner(struct qd_space *space, int bus, uint64_t addr);
 void qd_space_lock(struct qd_space *space);
 void qd_space_unlock(struct qd_space *space);
 
@@ -194,6 +195,18 @@ int qd_vcpu_run(struct qd_vcpu *vcpu);
 void qd_vcpu_kick(struct qd_vcpu *vcpu);
 void qd_kvm_set_gsi(void *opaque, int gsi, int level);
 int qd_kvm_set_tss(int vm_fd, unsigned long address);
+
+/* --- trace.h --- */
+struct qd_trace;
+struct qd_trace_source;
+struct qd_trace *qd_trace_start(int fd, int pid, const char *process);
+uint64_t qd_trace_track(struct qd_trace *trace, uint64_t parent, const char *name);
+void qd_trace_name(struct qd_trace *trace, uint32_t id, const char *name);
+struct qd_trace_source *qd_trace_queue(struct qd_trace *trace, uint64_t parent, const char *name, struct qd_vq *vq);
+struct qd_trace_source *qd_trace_vcpu(struct qd_trace *trace, const char *name, struct qd_vcpu *vcpu);
+void qd_trace_leave_queue(struct qd_trace_source *source, struct qd_vq *vq);
+void qd_trace_leave_vcpu(struct qd_trace_source *source, struct qd_vcpu *vcpu);
+int qd_trace_stop(struct qd_trace *trace, uint64_t *events, uint64_t *lost);
 
 /* --- core.h --- */
 extern "Python+C" uint64_t qd_py_read(void *handle, uint64_t offset, unsigned size);

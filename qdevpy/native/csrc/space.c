@@ -361,6 +361,15 @@ static bool access_locked(struct qd_space *space, int bus, uint64_t addr, uint64
     return true;
 }
 
+int qd_space_owner(struct qd_space *space, int bus, uint64_t addr)
+{
+    fair_lock_take(&space->lock);
+    const struct range *range = find_range(space, bus, addr);
+    int id = range ? range->region.id : 0;
+    fair_lock_give(&space->lock);
+    return id;
+}
+
 bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *value, unsigned size, bool write)
 {
     fair_lock_take(&space->lock);

@@ -10,7 +10,7 @@
  * stops has no half-done instruction, so its registers may be read and set.
  */
 #define _GNU_SOURCE
-#include "qd_kvm.h"
+#include "trace.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
@@ -97,6 +97,26 @@ static int serve_exit(struct qd_vcpu *vcpu, struct kvm_run *run)
     }
 }
 
+/* The same for a trace. Who answers is asked before: the access may change it. */
+static __attribute__((cold, noinline)) int serve_traced(struct qd_vcpu *vcpu, struct kvm_run *run, struct qd_trace_source *trace)
+{
+    uint64_t began = qd_trace_now(), value = run->exit_reason;
+    enum qd_exit_kind kind = QD_EXIT_OTHER;
+    int region = 0;
+    if (run->exit_reason == KVM_EXIT_IO) {
+        kind = run->io.direction == KVM_EXIT_IO_OUT ? QD_EXIT_PIO_WRITE : QD_EXIT_PIO_READ;
+        value = run->io.port;
+        region = qd_space_owner(vcpu->space, QD_PIO, value);
+    } else if (run->exit_reason == KVM_EXIT_MMIO) {
+        kind = run->mmio.is_write ? QD_EXIT_MMIO_WRITE : QD_EXIT_MMIO_READ;
+        value = run->mmio.phys_addr;
+        region = qd_space_owner(vcpu->space, QD_MMIO, value);
+    }
+    int stop = serve_exit(vcpu, run);
+    qd_trace_exit(trace, began, kind, value, (uint32_t)region);
+    return stop;
+}
+
 int qd_vcpu_run(struct qd_vcpu *vcpu)
 {
     struct kvm_run *run = vcpu->run;
@@ -105,7 +125,8 @@ int qd_vcpu_run(struct qd_vcpu *vcpu)
     __atomic_store_n(&vcpu->thread, pthread_self(), __ATOMIC_RELEASE);
     while (stop < 0) {
         if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
-            stop = serve_exit(vcpu, run);
+            struct qd_trace_source *trace = __atomic_load_n(&vcpu->trace, __ATOMIC_ACQUIRE);
+            stop = __builtin_expect(trace != NULL, 0) ? serve_traced(vcpu, run, trace) : serve_exit(vcpu, run);
             if (stop >= 0 || run->exit_reason == KVM_EXIT_INTR)
                 vcpu->exits_other++;
             continue;

@@ -19,12 +19,15 @@ enum qd_stop {
     QD_STOP_DEBUG = 7
 };
 
+struct qd_trace_source;
+
 struct qd_vcpu {
     int fd;                /* vCPU file descriptor */
     void *run;             /* mapped struct kvm_run */
     struct qd_space *space;
     uint64_t detail;
     uint64_t exits_pio, exits_mmio, exits_other;
+    struct qd_trace_source *trace; /* NULL: exits are not traced; atomic */
     int stop_requested;    /* atomic */
     unsigned long thread;  /* pthread_t while inside qd_vcpu_run, else 0; atomic */
 };

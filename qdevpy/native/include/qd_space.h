@@ -51,6 +51,9 @@ int qd_space_del_eventfd(struct qd_space *space, int bus, uint64_t addr, uint32_
  * result says whether somebody did. */
 bool qd_space_access(struct qd_space *space, int bus, uint64_t addr, uint64_t *value, unsigned size, bool write);
 
+/* The id of the region that would answer there, as qd_space_map() returned it; 0: nobody, or it is another since. */
+int qd_space_owner(struct qd_space *space, int bus, uint64_t addr);
+
 /* The lock that orders device-model state: vCPU exits and the main loop. Recursive, and taken in the
  * order in which it was asked for: a vCPU that hammers a register keeps nobody out. Take it before the GIL,
  * never while waiting for the GIL (cffi drops the GIL around these calls). */
