@@ -23,6 +23,7 @@
      ├── AccelError           the accelerator is missing or refuses
      │    └── GuestCrashError      the guest cannot go on: triple fault, emulation failure
      ├── BootError            kernel, initrd or firmware cannot be loaded
+     ├── TraceError           a trace cannot be written or read
      └── GuestAddressError    an address that is not guest memory (raised by Python devices' DMA)
 
 A message says what was given, where, what is accepted, and what to do. The command line prints
@@ -182,6 +183,10 @@ class GuestCrashError(AccelError):
 
 class BootError(QdevpyError):
     """A kernel, initrd or firmware image cannot be loaded."""
+
+
+class TraceError(QdevpyError):
+    """A trace cannot be written, or is none."""
 
 
 class GuestAddressError(QdevpyError):

@@ -31,6 +31,7 @@ COMMANDS = {
     "import": "qdevpy.cli.qemu.convert:import_",
     "export": "qdevpy.cli.qemu.convert:export",
     "bench": "qdevpy.cli.bench:bench",
+    "trace": "qdevpy.cli.trace:trace",
     "new-plugin": "qdevpy.cli.new_plugin:new_plugin",
     "doctor": "qdevpy.cli.doctor:doctor",
     "version": "qdevpy.cli.listing:version",

@@ -34,6 +34,7 @@ def definition_options(command: F) -> F:
 @click.command()
 @click.argument("machine", default=DEFAULT_MACHINE)
 @definition_options
+@click.option("--trace", metavar="FILE", help="Write a trace that ui.perfetto.dev and 'qdevpy trace' read.")
 @click.option("--no-reboot", is_flag=True, help="A reset of the guest ends the machine.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what happens; at the end, how kicks travelled.")
 @click.option("--debug", is_flag=True, help="Say everything.")

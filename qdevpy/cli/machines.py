@@ -73,11 +73,20 @@ def warn_of_broken(registry: Registry) -> None:
 
 
 def boot_machine(
-    machine: str, *, no_reboot: bool, verbose: bool, debug: bool, stats: bool, settings: Iterable[str], **options: str | None
+    machine: str,
+    *,
+    no_reboot: bool,
+    verbose: bool,
+    debug: bool,
+    stats: bool,
+    settings: Iterable[str],
+    trace: str | None,
+    **options: str | None,
 ) -> int:
     """``qdevpy boot``.
 
     :param stats: say at the end how kicks travelled
+    :param trace: a file that gets a trace of what happens
     :returns: the exit status
     """
     from qdevpy.cli.process import set_log_level
@@ -88,4 +97,4 @@ def boot_machine(
     from qdevpy.vm.run import boot
 
     stats = stats or verbose or debug or machine == DEFAULT_MACHINE
-    return boot(definition, registry, no_reboot=no_reboot, stats=stats, control=True)
+    return boot(definition, registry, no_reboot=no_reboot, stats=stats, control=True, trace=trace)

@@ -14,7 +14,14 @@ from typing import Any
 
 COMMAND = "boot"
 FLAGS = {"--no-reboot": "no_reboot", "-v": "verbose", "--verbose": "verbose", "--debug": "debug"}
-VALUES = {"--set": "settings", "--kernel": "kernel", "--initrd": "initrd", "--append": "append", "--accel": "accel"}
+VALUES = {
+    "--set": "settings",
+    "--kernel": "kernel",
+    "--initrd": "initrd",
+    "--append": "append",
+    "--accel": "accel",
+    "--trace": "trace",
+}
 
 
 def parse_boot(words: Sequence[str]) -> dict[str, Any] | None:

@@ -101,6 +101,7 @@ class AddressSpace:
 
     :ivar lock: the VM lock
     :ivar pointer: ``struct qd_space *``
+    :ivar on_map: called with every new mapping, with the VM lock held
     """
 
     def __init__(self) -> None:
@@ -109,6 +110,7 @@ class AddressSpace:
             raise MemoryError
         self.lock = VMLock(self.pointer)
         self.mappings: set[Mapping] = set()  # keeps the handles alive that C holds
+        self.on_map: Callable[[Mapping], None] | None = None
 
     def map(self, bus: str, base: int, size: int, read: Read, write: Write, *, priority: int = 0) -> Mapping:
         """Have READ(offset, size) and WRITE(offset, value, size) answer at BASE, with the VM lock held.
@@ -165,6 +167,8 @@ class AddressSpace:
             raise ValueError(f"{mapping}: cannot be mapped: {os.strerror(-found)}")
         mapping.id = found
         self.mappings.add(mapping)
+        if self.on_map is not None:
+            self.on_map(mapping)
         return mapping
 
     def unanswered(self, bus: str) -> int:

@@ -54,6 +54,7 @@ class Machine(RunControl):
     :ivar clock: virtual time; stands still while the machine is stopped
     :ivar monitors: its QMP and human monitors, where it has any
     :ivar control: the monitor that tools find by themselves, where it has one
+    :ivar on_plug: called with every device that is plugged from now on, with the VM lock held
     :ivar registry: what may be plugged into it while it runs; None: nothing (a test's machine)
     """
 
@@ -79,6 +80,7 @@ class Machine(RunControl):
         self.cpus = cpus
         self.definition = definition
         self.registry: Registry | None = None
+        self.on_plug: Callable[[Device], None] | None = None
         self.events = Events()
         self.monitors: MonitorServer | None = None
         self.control: ControlSocket | None = None
@@ -236,6 +238,8 @@ class Machine(RunControl):
             except BaseException:
                 device.cleanup.close()  # of one that did not get as far as realize
                 raise
+            if self.on_plug is not None:
+                self.on_plug(device)
 
     def find_data_file(self, *names: str) -> str | None:
         """The first of these files that is found; see :mod:`qdevpy.vm.data_files`."""

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from qdevpy.vm.build import build_machine
@@ -55,6 +55,7 @@ def boot(
     ready: Callable[[], None] | None = None,
     final: bool = False,
     control: bool = False,
+    trace: str | None = None,
 ) -> int:
     """Run a machine to its end.
 
@@ -64,10 +65,18 @@ def boot(
     :param ready: called once everything is open, before the guest's first instruction
     :param final: see :func:`ending_signals`
     :param control: have a control socket (:mod:`qdevpy.monitor.control`)
+    :param trace: a file that gets a trace of what happens
     :returns: 0 after power-off, the guest's status after isa-debug-exit, 1 after a crash
     :raises QdevpyError: the machine cannot be built or booted
     """
-    with build_machine(definition, registry, accel=accel, no_reboot=no_reboot) as machine, ending_signals(machine, final=final):
+    with ExitStack() as stack:
+        machine = stack.enter_context(build_machine(definition, registry, accel=accel, no_reboot=no_reboot))
+        stack.enter_context(ending_signals(machine, final=final))
+        tracing = stack.enter_context(ExitStack())
+        if trace is not None:
+            from qdevpy.vm.tracing import traced
+
+            tracing.enter_context(traced(machine, trace))
         machine.reset()
         log.info("first guest instruction after %.1f ms of CPU time", time.process_time() * 1000)
         # the program starts without garbage collection (qdevpy.cli); what exists by now lives as long as the machine
@@ -84,6 +93,7 @@ def boot(
         if not (definition.run.paused or definition.run.preconfig):
             machine.start()
         ending = machine.run()
+        tracing.close()
         if machine.hurried:
             leave_at_once(machine)
         if stats:
