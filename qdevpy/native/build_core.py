@@ -24,7 +24,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((Path(__file__).parent / "csrc/core_cdef.h").read_text())
 ffibuilder.set_source(
     "qdevpy.native._core",
-    '#include <sys/uio.h>\n#include "qd_kvm.h"\n#include "qd_intx.h"\n#include "core.h"\n#include "relay.h"\n#include "trace.h"\n',
+    "".join(f"#include {name}\n" for name in ("<sys/uio.h>", '"qd_kvm.h"', '"qd_intx.h"', '"core.h"', '"relay.h"', '"trace.h"')),
     sources=[f"{ROOT}/csrc/{name}.c" for name in SOURCES],
     include_dirs=[f"{ROOT}/include", f"{ROOT}/csrc"],
     extra_compile_args=[*FLAGS, *GENERATED, *sanitize],

@@ -22,6 +22,7 @@ class Host(NamedTuple):
     :ivar log_file: where messages go instead of stderr
     :ivar log_items: what is wanted there (``-d``)
     :ivar timestamps: in front of messages (``-msg``)
+    :ivar trace: a file that gets a trace (``-trace file=``)
     """
 
     process: str | None = None
@@ -30,6 +31,7 @@ class Host(NamedTuple):
     log_file: str | None = None
     log_items: tuple[str, ...] = ()
     timestamps: bool = False
+    trace: str | None = None
 
 
 class Draft:

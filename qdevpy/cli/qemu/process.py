@@ -82,6 +82,17 @@ def log_file(draft: Draft, text: str) -> None:
     draft.host = draft.host._replace(log_file=text)
 
 
+def trace(draft: Draft, text: str) -> None:
+    """``-trace file=FILE``: all there is to see is in it, so there are no events to choose."""
+    options = parse_options(text)
+    file = options.pop("file")
+    options.only("enable", "*", because="events cannot be chosen; leave it out")
+    options.end()
+    if not file:
+        raise CommandLineError("expected file=FILE, which gets a trace for ui.perfetto.dev and 'qdevpy trace'")
+    draft.host = draft.host._replace(trace=file)
+
+
 def messages(draft: Draft, text: str) -> None:
     """``-msg timestamp=on``."""
     options = parse_options(text)

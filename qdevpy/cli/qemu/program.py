@@ -82,4 +82,4 @@ def _run(words: Sequence[str], final: bool) -> int:
     with Background(host) as background:
         if background.is_parent:
             return background.status
-        return boot(parsed.definition, registry, ready=background.ready, final=final)
+        return boot(parsed.definition, registry, ready=background.ready, final=final, trace=host.trace)

@@ -185,17 +185,16 @@ struct qd_trace *qd_trace_start(int fd, int pid, const char *process)
 }
 
 /* With the lock held. */
-static uint64_t new_track(struct qd_trace *trace, uint64_t parent, const char *name)
+static uint64_t new_track(struct qd_trace *trace)
 {
-    uint64_t track = ++trace->n_tracks << 16; /* room for those of requests */
-    trace_write_track(&trace->file, track, parent ? parent : PROCESS, name);
-    return track;
+    return ++trace->n_tracks << 16; /* room for those of requests */
 }
 
 uint64_t qd_trace_track(struct qd_trace *trace, uint64_t parent, const char *name)
 {
     pthread_mutex_lock(&trace->lock);
-    uint64_t track = new_track(trace, parent, name);
+    uint64_t track = new_track(trace);
+    trace_write_track(&trace->file, track, parent ? parent : PROCESS, name);
     pthread_mutex_unlock(&trace->lock);
     return track;
 }
@@ -224,6 +223,7 @@ static void free_source(struct qd_trace_source *s)
 {
     free(s->ring);
     free(s->requests);
+    free(s->name);
     free(s);
 }
 
@@ -233,14 +233,16 @@ static struct qd_trace_source *new_source(struct qd_trace *trace, uint64_t paren
     if (!s)
         return NULL;
     s->trace = trace;
+    s->parent = parent ? parent : PROCESS;
+    s->name = strdup(name);
     s->ring = calloc(TRACE_RING, sizeof(*s->ring));
     s->requests = requests ? calloc(QD_VRING_MAX, sizeof(*s->requests)) : NULL;
-    if (!s->ring || (requests && !s->requests)) {
+    if (!s->name || !s->ring || (requests && !s->requests)) {
         free_source(s);
         return NULL;
     }
     pthread_mutex_lock(&trace->lock);
-    s->track = new_track(trace, parent, name);
+    s->track = new_track(trace);
     s->next = trace->sources;
     trace->sources = s;
     pthread_mutex_unlock(&trace->lock);
@@ -306,6 +308,7 @@ int qd_trace_stop(struct qd_trace *trace, uint64_t *events, uint64_t *lost)
     pthread_cond_signal(&trace->ended);
     pthread_mutex_unlock(&trace->lock);
     pthread_join(trace->thread, NULL);
+    drain_all(trace); /* of queues that went with their device, too */
     *events = trace->events;
     *lost = 0;
     while (trace->sources) {

@@ -37,7 +37,8 @@ struct qd_trace_source {
     struct qd_tap tap;
     struct qd_trace_source *next; /* of the trace's */
     struct qd_trace *trace;
-    uint64_t track;               /* its identity in the trace; those of its requests follow */
+    uint64_t track, parent;       /* its identity in the trace, which those of its requests follow; that of what it is below */
+    char *name;                   /* NULL: the track was described, for something has happened there */
     uint64_t head, tail;          /* atomic: events written, and taken; go round */
     uint64_t lost;                /* atomic */
     struct trace_event *ring;

@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -321,6 +322,13 @@ static void write_exit(struct trace_file *file, struct qd_trace_source *s, const
 void trace_write_event(struct trace_file *file, struct qd_trace_source *source, const struct trace_event *event,
                        const struct trace_names *names)
 {
+    if (source->name) { /* the first event there; that a queue was reset which nobody has used yet is none */
+        if (event->kind == TRACE_RESET)
+            return;
+        trace_write_track(file, source->track, source->parent, source->name);
+        free(source->name);
+        source->name = NULL;
+    }
     switch (event->kind) {
     case TRACE_KICK:
         return write_kick(file, source, event);
