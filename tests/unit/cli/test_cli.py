@@ -173,7 +173,7 @@ def test_boot_hands_the_definition_over_and_returns_the_status(program: Program,
     assert result == (7, "", "")
     assert (definition.memory, definition.accel) == (2 << 30, "none")
     assert [v.given for v in (definition.boot.kernel, definition.boot.initrd, definition.boot.cmdline)] == ["k", "k", "quiet"]
-    assert options == {"no_reboot": True, "stats": False, "control": True}
+    assert options == {"no_reboot": True, "stats": False, "control": True, "trace": None}
 
 
 def test_boot_of_a_packaged_name_finds_it(program: Program, booted: list[Any]) -> None:

@@ -31,7 +31,19 @@ WORDS = (
         "--kernel",
         "k",
     ),
-    *("--kernel=k", "--kernel=", "--initrd", "--initrd=i", "--append", "--append=a b", "--accel=none", "--accel", "kvm", "-"),
+    *(
+        "--kernel=k",
+        "--kernel=",
+        "--initrd",
+        "--initrd=i",
+        "--append",
+        "--append=a b",
+        "--accel=none",
+        "--accel",
+        "kvm",
+        "--trace=t",
+        "-",
+    ),
     *("--", "-h", "--help", "--nope", "--kern=x", "-vv", "--debug=1", "-v=1"),
 )
 

@@ -368,9 +368,9 @@ def test_machine_without_isa_gets_no_serial_port(parse: Parse) -> None:
 
 
 def test_options_about_the_process_are_kept_apart(parse: Parse) -> None:
-    words = "-name a,process=p -daemonize -pidfile f -d int,guest_errors -D log -msg timestamp=on"
+    words = "-name a,process=p -daemonize -pidfile f -d int,guest_errors -D log -msg timestamp=on -trace file=t"
 
-    assert parse(*words.split()).host == ("p", True, "f", "log", ("int", "guest_errors"), True)
+    assert parse(*words.split()).host == ("p", True, "f", "log", ("int", "guest_errors"), True, "t")
 
 
 def test_cache_that_ignores_flushes_is_noted(parse: Parse) -> None:
