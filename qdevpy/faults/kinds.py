@@ -11,7 +11,7 @@ from typing import Any
 
 from qdevpy.errors import did_you_mean
 from qdevpy.qdev.kinds import Kind
-from qdevpy.qdev.value_schema import SCALAR, Schema, any_of
+from qdevpy.qdev.value_schema import SCALAR, Schema, any_of, matching
 
 #: nanoseconds
 UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000}
@@ -20,6 +20,7 @@ MAX_NS = 366 * 24 * 60 * UNITS["m"]
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _DURATION = re.compile(rf"({_NUMBER})\s*(ns|us|ms|s|m)?")
+_TIME = rf"{_NUMBER}\s*(?:ns|us|ms|s|m)?"  # the same for schemas
 
 
 class Duration(Kind):
@@ -43,6 +44,10 @@ class Duration(Kind):
         unit = next(name for name in ("s", "ms", "us", "ns") if value % UNITS[name] == 0)
         return f"{value // UNITS[unit]}{unit}"
 
+    def schema(self) -> Schema:
+        """Seconds, or text with a unit."""
+        return any_of({"type": "number", "minimum": 0, "maximum": MAX_NS // UNITS["s"]}, matching(rf"\s*{_TIME}\s*"))
+
 
 class Period(Kind):
     """From one time to another, in nanoseconds: ``5s-10s``."""
@@ -63,6 +68,10 @@ class Period(Kind):
     def format(self, value: tuple[int, int]) -> str:
         """As written."""
         return "-".join(map(Duration().format, value))
+
+    def schema(self) -> Schema:
+        """Two times; which one is smaller cannot be said there."""
+        return matching(rf"\s*{_TIME}\s*-\s*{_TIME}\s*")
 
 
 class Span(Kind):
@@ -91,6 +100,10 @@ class Span(Kind):
         """As written."""
         return str(value.start) if len(value) == 1 else f"{value.start}-{value.stop - 1}"
 
+    def schema(self) -> Schema:
+        """A number, or text that is one or two."""
+        return any_of({"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1}, matching(r"\s*\d+(?:\s*-\s*\d+)?\s*"))
+
 
 class Probability(Kind):
     """How likely: 0 to 1, or 0% to 100%."""
@@ -107,6 +120,10 @@ class Probability(Kind):
         if value > 1:
             raise ValueError(f"out of range, expected {self.accepts}")
         return value
+
+    def schema(self) -> Schema:
+        """A number, or text that is one or ends with a percent sign."""
+        return any_of({"type": "number", "minimum": 0, "maximum": 1}, matching(r"\s*(?:\d+(?:\.\d*)?|\.\d+)%?\s*"))
 
 
 class Words(Kind):
@@ -145,4 +162,5 @@ class Words(Kind):
 
     def schema(self) -> Schema:
         """Words, or a list of them."""
-        return any_of(SCALAR, {"type": "array", "items": SCALAR})
+        some = {"type": "string", "pattern": r"[^\s,]"}
+        return any_of(some, {"type": ["number", "boolean", "null"]}, {"type": "array", "minItems": 1, "items": SCALAR})

@@ -87,6 +87,7 @@ INCLUDED = "another file has it, or has it not"
 NOTHING = "YAML has no difference between the word null and nothing"
 SPELLING = "YAML reads a number, and the text that we read is not how the kind spells it"
 COUNT = "digits in quotes, or with a suffix, cannot be counted"
+ABILITY = "what can happen to a device is the device's to know"
 JSON = "a schema does not look into JSON in quotes"
 #: the one way in which a schema refuses what ``qdevpy check`` takes
 OCTAL = "YAML 1.2 reads 010 as ten, and we read eight, as C and QEMU do"
@@ -105,11 +106,19 @@ def reason(problem: Problem, text: str, document: Any) -> str | None:
         return CONTRADICTION
     if "include" in document and (problem.code == q.MISSING_KEY or (_is_of_the_board(problem) and "machine" not in document)):
         return INCLUDED
+    if _is_of_a_device_with_faults(problem):
+        return ABILITY
     place = (problem.position.line - 1, problem.position.column - 1)
     for node in _scalars(YAML(typ="safe", pure=True).compose(text)):
         if (node.start_mark.line, node.start_mark.column) == place:
             return reason_of_value(node.value, plain=node.style is None, accepted=problem.message)
     return None
+
+
+def _is_of_a_device_with_faults(problem: Problem) -> bool:
+    about_words = problem.code == q.BAD_VALUE and re.search(r": (?:what|requests): ", problem.message) is not None
+    others = (q.UNKNOWN_PROPERTY, q.FORBIDDEN, q.MISSING_KEY)
+    return problem.message.startswith("faults: ") and (about_words or problem.code in others)
 
 
 def _is_of_the_board(problem: Problem) -> bool:
@@ -125,8 +134,8 @@ def reason_of_value(text: str, *, plain: bool, accepted: str) -> str | None:
     if value is None:
         return NOTHING
     if isinstance(value, str):
-        digits = r"\s*[+-]?(?:0[xX][0-9a-fA-F]+|[0-9.]+[bBkKmMgGtTpPeE]?|0[oO][0-7]+)\s*"
-        return COUNT if re.fullmatch(digits, text) else JSON if text.startswith("[") else None
+        digits = r"\s*[+-]?(?:0[xX][0-9a-fA-F]+|[0-9.]+(?:[bBkKmMgGtTpPeE%]|[num]?s)?|0[oO][0-7]+)\s*"
+        return COUNT if re.fullmatch(f"{digits}(?:-{digits})?", text) else JSON if text.startswith("[") else None
     if isinstance(value, bool):
         return None
     return SPELLING if isinstance(value, float) or str(value) != text or "hexadecimal" in accepted else None

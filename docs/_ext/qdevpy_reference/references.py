@@ -35,7 +35,8 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Any
 
 def exists(target: str, module: str | None, cls: str | None) -> bool:
     """Whether TARGET names something, seen from MODULE and CLS."""
-    heads = [scope for scope in (module and cls and f"{module}.{cls}", module) if scope]
+    package = module and module.rpartition(".")[0]
+    heads = [scope for scope in (module and cls and f"{module}.{cls}", module, package) if scope]
     return any(_find(f"{head}.{target}") for head in heads) or _find(target) or names().issuperset(target.split("."))
 
 

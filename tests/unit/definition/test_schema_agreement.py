@@ -22,6 +22,7 @@ from schema_parts import OCTAL, Verdict, compare, is_octal, reason_of_value, sca
 
 from qdevpy.backend import BUILT_IN
 from qdevpy.definition.schema import machine_schema
+from qdevpy.faults.rule import KINDS as RULES
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.plugin.registry import Registry
 from qdevpy.qdev.kinds import Kind
@@ -41,7 +42,32 @@ WORDS = [
     *("65535", "65536", "4294967295", "4294967296", "-2147483648", "-2147483649", "300", "150000", "256"),
     *("18446744073709551615", "18446744073709551616", "0x10", "0X1F", "0x1ffffffff", "010", "0777", "0o17", "09", "+5"),
     *("1.5", "1e3", "1e", ".5", "5.", "1_000"),
-    *("4K", "4k", "3b", "3B", "1.5M", "0.5b", "256M", "16E", "15E", "1MM", "4Kb", "1Z"),
+    *(
+        "4K",
+        "4k",
+        "3b",
+        "3B",
+        "1.5M",
+        "0.5b",
+        "256M",
+        "1%",
+        *("1%", "0.5", "50ms", "2s", "1.5m", "5s-10s", "100-199", "9-1", "101%", "5x", "read"),
+        "0.5",
+        "50ms",
+        "2s",
+        "1.5m",
+        "5s-10s",
+        "100-199",
+        "9-1",
+        "101%",
+        "5x",
+        "read",
+        "16E",
+        "15E",
+        "1MM",
+        "4Kb",
+        "1Z",
+    ),
 ]
 TEXTS = [*((word, True) for word in WORDS), *((word, False) for word in (*WORDS, "", " 5 ", "a b", "[1]", "{}", "'"))]
 
@@ -74,7 +100,7 @@ objects:
 devices:
   - virtio-blk-pci: {id: disk0, drive: root, iothread: io0, serial: 007, addr: 4.1, write-cache: on}
   - virtio-blk-pci: {drive: other, iothread-vq-mapping: [{iothread: io0, vqs: [0]}], num-queues: 1}
-  - virtio-net-pci: {netdev: lan, mac: 52:54:00:12:34:56, vectors: 3}
+  - virtio-net-pci: {id: net0, netdev: lan, mac: 52:54:00:12:34:56, vectors: 3}
   - virtio-serial-pci: {id: vser0}
   - virtconsole: {bus: vser0.0, chardev: term}
   - isa-serial: {chardev: sink}
@@ -85,6 +111,13 @@ global:
 monitors:
   - {chardev: ctl, mode: control, pretty: on}
 qtest: {chardev: term, log: none}
+faults:
+  log: ./faults.jsonl
+  seed: 7
+  inject:
+    - disk0: {what: io-error, requests: [read, write], sectors: 100-199, times: 3}
+    - disk0: {what: delay, every: 10, for: 50ms, probability: 1%}
+    - net0: {what: link-down, after: 5s, for: 2s}
 fw_cfg:
   opt/text: {string: hello}
 smbios:
@@ -130,6 +163,7 @@ def declared() -> Iterator[tuple[str, Property]]:
             yield from ((f"{section}.{name}.{prop}", found) for prop, found in properties_of(cls).items())
     for name, board in registry().boards.items():
         yield from ((f"{name}.{prop}", found) for prop, found in board.options().items())
+    yield from ((f"faults.{name}", Property(name, name, kind, None, "")) for name, kind in RULES.items())
 
 
 #: one property of each kind
