@@ -26,7 +26,7 @@ class QMPClient:
         self._peer = peer
         self._stream = peer.makefile("rw")
         self._read()
-        self.execute("qmp_capabilities")  # the one command whose name has a _
+        self.execute("qmp_capabilities")
 
     def _read(self) -> dict[str, Any]:
         line = self._stream.readline()
@@ -35,23 +35,21 @@ class QMPClient:
         message: dict[str, Any] = json.loads(line)
         return message
 
-    def execute(self, command: str, **arguments: Any) -> Any:
+    def execute(self, command: str, /, **arguments: Any) -> Any:
         """What the machine returns.
 
-        :param arguments: with ``_`` for ``-``
         :raises QMPError: it refuses
         :raises EOFError: it is gone
         """
-        words = {name.replace("_", "-"): value for name, value in arguments.items()}
-        self._stream.write(json.dumps({"execute": command, "arguments": words}) + "\n")
+        self._stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self._stream.flush()
         while "event" in (message := self._read()):
             self.events.append(message)
         if "error" in message:
-            raise QMPError(f"{command} {words or ''}: {message['error']['class']}: {message['error']['desc']}")
+            raise QMPError(f"{command} {arguments or ''}: {message['error']['class']}: {message['error']['desc']}")
         return message["return"]
 
-    def wait_event(self, name: str, **data: Any) -> dict[str, Any]:
+    def wait_event(self, name: str, /, **data: Any) -> dict[str, Any]:
         """Until event NAME comes, or has come, with this DATA among its own; it is taken out.
 
         :raises TimeoutError: it does not

@@ -15,48 +15,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qdevpy.testing.qmp import QMPClient
 
-class Client:
-    """Just enough of QMP: one command at a time, events kept."""
+PATIENCE = 240.0  #: seconds for an answer; a machine in the lab is slow
 
-    def __init__(self, path: str) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.socket = socket.socket(socket.AF_UNIX)
-        while True:
-            try:
-                self.socket.connect(path)
-                break
-            except OSError:
-                time.sleep(0.05)
-        self.stream = self.socket.makefile("rw")
-        self._read()  # the greeting
-        self.execute("qmp_capabilities")
 
-    def _read(self) -> dict[str, Any]:
-        line = self.stream.readline()
-        if not line:
-            raise EOFError("the machine hung up")
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def execute(self, command: str, **arguments: Any) -> Any:
-        """The answer."""
-        self.stream.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self.stream.flush()
-        while "event" in (message := self._read()):
-            self.events.append(message)
-        if "error" in message:
-            raise RuntimeError(f"{command} {arguments}: {message['error']}")
-        return message["return"]
-
-    def wait_deleted(self, device: str) -> None:
-        """Until DEVICE_DELETED of DEVICE."""
-        while True:
-            for event in self.events:
-                if event["event"] == "DEVICE_DELETED" and event["data"].get("device") == device:
-                    self.events.remove(event)
-                    return
-            self.events.append(self._read())
+def connect(path: str) -> QMPClient:
+    """A monitor, as soon as the machine has made its socket."""
+    peer = socket.socket(socket.AF_UNIX)
+    while True:
+        try:
+            peer.connect(path)
+            return QMPClient(peer, PATIENCE)
+        except OSError:
+            time.sleep(0.05)
 
 
 class Console:
@@ -107,7 +79,7 @@ def definition(wanted: dict[str, Any], work: str, more: str = "", chardev: str =
 def converse(
     folder: Path,
     wanted: dict[str, Any],
-    conversation: Callable[[Client, Console, str], dict[str, Any]],
+    conversation: Callable[[QMPClient, Console, str], dict[str, Any]],
     more: str = "",
     **entries: str,
 ) -> None:
@@ -124,7 +96,7 @@ def converse(
         machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             console = Console(machine, folder / "console", wanted["timeout"])
-            result |= conversation(Client(f"{work}/qmp"), console, work)
+            result |= conversation(connect(f"{work}/qmp"), console, work)
             result["status"] = machine.wait(60)
         except Exception as error:  # told by the test, with the console
             result["failure"] = f"{type(error).__name__}: {error}"

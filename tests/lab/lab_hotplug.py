@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lab_client import Client, Console, converse
+from lab_client import Console, converse
 from lab_guest import BEGIN
 from lab_scenario import TAP, make_network
+
+from qdevpy.testing.qmp import QMPClient
 
 #: of even and odd rounds
 BUSES = ("br0", "pci.0")
@@ -56,7 +58,7 @@ $b poweroff -f
 )
 
 
-def rounds(client: Client, console: Console, count: int, work: str) -> Iterator[str]:
+def rounds(client: QMPClient, console: Console, count: int, work: str) -> Iterator[str]:
     """Plug, wait for the guest to have used it, take away; what the port's other end heard, a line a round."""
     console.wait("ready")
     for number in range(1, count + 1):
@@ -77,7 +79,7 @@ def rounds(client: Client, console: Console, count: int, work: str) -> Iterator[
         for device in ("disk0", "nic0", "port0"):
             client.execute("device_del", id=device)
         for device in ("disk0", "nic0", "port0"):
-            client.wait_deleted(device)
+            client.wait_event("DEVICE_DELETED", device=device)
         console.wait(f"gone {number}")
         client.execute("blockdev-del", **{"node-name": "hot"})
         client.execute("netdev_del", id="lan")
@@ -90,7 +92,7 @@ def main() -> int:
     wanted = json.loads((folder / "hotplug.json").read_text())
     make_network(wanted["host_address"])
 
-    def conversation(client: Client, console: Console, work: str) -> dict[str, Any]:
+    def conversation(client: QMPClient, console: Console, work: str) -> dict[str, Any]:
         Path(work, "disk").write_bytes(bytes(4 << 20))
         heard = list(rounds(client, console, wanted["rounds"], work))
         console.wait("done")

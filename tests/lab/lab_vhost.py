@@ -18,8 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab_client import Client, Console, converse
+from lab_client import Console, converse
 from lab_guest import BEGIN
+
+from qdevpy.testing.qmp import QMPClient
 
 SIZE = 32 << 20
 #: bytes that a daemon moves before it is killed
@@ -96,7 +98,7 @@ def main() -> int:
         expected = hashlib.sha256(content).hexdigest()
         daemon = Daemon(place)
 
-        def conversation(client: Client, console: Console, work: str) -> dict[str, Any]:
+        def conversation(client: QMPClient, console: Console, work: str) -> dict[str, Any]:
             for number in range(1, wanted["rounds"] + 1):
                 console.wait(f"reading {number}")
                 daemon.die_in_the_middle()
