@@ -18,7 +18,7 @@ ROUNDS = 7
 #: modules that only some commands need; each costs milliseconds
 HEAVY = {"rich", "click", "elftools", "asyncio", "importlib.metadata", "subprocess", "ruamel.yaml", "unittest", "email", "ssl"}
 
-needs_kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used")
+needs_kvm = pytest.mark.needs_host("kvm")
 
 
 @pytest.fixture

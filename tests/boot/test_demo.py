@@ -4,7 +4,6 @@
 The guest polls its rings and takes no interrupts, so these are tests of rule 10 as well.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+    pytest.mark.needs_host("kvm"),
 ]
 
 TRANSPORTS = {

@@ -14,7 +14,7 @@ from tiny_kernel import BAD_INSTRUCTION, HANG, POWER_OFF, TRIPLE_FAULT, count_bo
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+    pytest.mark.needs_host("kvm"),
 ]
 
 DEFINITION = """

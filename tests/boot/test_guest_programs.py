@@ -5,7 +5,7 @@ import pytest
 
 from qdevpy.testing.guest import LAST_STEP, GuestProgram, run_guest
 
-pytestmark = pytest.mark.kvm
+pytestmark = [pytest.mark.kvm, pytest.mark.needs_host("kvm")]
 
 MACHINE = """
 machine: pc
@@ -26,13 +26,13 @@ def machine(tmp_path):
     return path
 
 
-def test_program_reads_a_device_and_powers_off(machine):
+def test_program_reads_a_device_and_powers_off(run_program):
     program = GuestProgram()
     bar = program.place_bar(4, 4, wide=True)
     program.expect_bytes(bar + 0x2000, MAC)
     program.wait_for(bar + 0x2000, 0x52, 1)
     program.expect(bar + 0x2000, 0x50, 1, mask=0xF0)
-    run_guest(machine, program)
+    run_program(MACHINE, program)
     assert len(program.steps) == 4
 
 

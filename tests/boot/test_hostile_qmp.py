@@ -2,7 +2,6 @@
 """Ten thousand malformed and half-malformed inputs at the QMP server of a machine that works meanwhile."""
 
 import json
-import os
 import re
 import threading
 
@@ -17,7 +16,7 @@ from qdevpy.monitor.table import CommandTable
 pytestmark = [
     pytest.mark.kvm,
     pytest.mark.slow,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+    pytest.mark.needs_host("kvm"),
 ]
 
 INPUTS = 10_000

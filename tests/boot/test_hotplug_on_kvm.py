@@ -20,7 +20,7 @@ from qdevpy.vm.hotplug import device_add, device_del
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+    pytest.mark.needs_host("kvm"),
 ]
 
 DEFINITION = """

@@ -40,7 +40,7 @@ from qdevpy.native.vdev import VDev
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+    pytest.mark.needs_host("kvm"),
 ]
 
 

@@ -16,7 +16,7 @@ FIRMWARE = [path for folder in PC.data_folders for name in DEFAULT if os.path.is
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+    pytest.mark.needs_host("kvm"),
     pytest.mark.skipif(not FIRMWARE, reason="no SeaBIOS (Debian: seabios)"),
 ]
 

@@ -15,7 +15,7 @@ from qdevpy.accel.base import IoEvent, MsiMessage
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+    pytest.mark.needs_host("kvm"),
 ]
 
 PORT, KICK_PORT = 0x500, 0x510

@@ -3,7 +3,7 @@
 import pytest
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.testing.driver import PCIDriver
-from qdevpy.testing.machine import RAM_SIZE, FakeMachine
+from qdevpy.testing.machine import RAM_SIZE
 
 from qdevpy_edu.device import factorial
 
@@ -27,19 +27,13 @@ class Driver(PCIDriver):
         self.machine.wait_for(lambda: not self.read(COMMAND, 8) & 1, "transfer")
 
 
-@pytest.fixture
-def machine():
-    with FakeMachine() as made:
-        yield made
-
-
 def plug(machine, **properties):
     return Driver(machine, machine.plug_type(load_plugins().device_type("edu"), id="edu0", **properties))
 
 
 @pytest.fixture
-def driver(machine):
-    return plug(machine)
+def driver(bare_machine):
+    return plug(bare_machine)
 
 
 def test_card_identifies_itself_and_lives(driver):
@@ -49,25 +43,25 @@ def test_card_identifies_itself_and_lives(driver):
 
 
 @pytest.mark.parametrize(("n", "result"), [(0, 1), (1, 1), (10, 3628800), (13, 1932053504), (34, 0), (0xFFFFFFFF, 0)])
-def test_factorial_is_computed_in_the_background(machine, driver, n, result):
+def test_factorial_is_computed_in_the_background(bare_machine, driver, n, result):
     driver.write(FACTORIAL, n)
     assert driver.read(STATUS) & 1
-    machine.wait_for(lambda: not driver.read(STATUS) & 1, "computed")
+    bare_machine.wait_for(lambda: not driver.read(STATUS) & 1, "computed")
     assert driver.read(FACTORIAL) == result == factorial(n)
 
 
-def test_factorial_is_not_disturbed_while_it_is_computed(machine, driver):
+def test_factorial_is_not_disturbed_while_it_is_computed(bare_machine, driver):
     driver.write(FACTORIAL, 5)
     driver.write(FACTORIAL, 6)
-    machine.wait_for(lambda: not driver.read(STATUS) & 1, "computed")
+    bare_machine.wait_for(lambda: not driver.read(STATUS) & 1, "computed")
     assert driver.read(FACTORIAL) == 120
 
 
-def test_factorial_interrupts_where_the_driver_asks_for_it(machine, driver):
+def test_factorial_interrupts_where_the_driver_asks_for_it(bare_machine, driver):
     driver.write(STATUS, 0xFF)
     assert driver.read(STATUS) == 0x80
     driver.write(FACTORIAL, 3)
-    machine.wait_for(lambda: driver.intx_level, "interrupt")
+    bare_machine.wait_for(lambda: driver.intx_level, "interrupt")
     assert driver.read(IRQ_STATUS) == 1
 
 
@@ -80,17 +74,17 @@ def test_interrupt_stays_until_all_its_bits_are_acknowledged(driver):
     assert not driver.intx_level
 
 
-def test_dma_goes_to_the_buffer_and_back(machine, driver):
-    machine.memory.write(0x5000, bytes(range(100)))
+def test_dma_goes_to_the_buffer_and_back(bare_machine, driver):
+    bare_machine.memory.write(0x5000, bytes(range(100)))
     driver.transfer(0x5000, BUFFER + 8, 100)
     driver.transfer(BUFFER + 8, 0x6000, 100, command=3 | 4)
-    assert machine.memory.read(0x6000, 100) == bytes(range(100))
+    assert bare_machine.memory.read(0x6000, 100) == bytes(range(100))
     assert driver.read(IRQ_STATUS) == 0x100
     assert driver.intx_level
 
 
-def test_dma_addresses_have_no_more_bits_than_the_mask(machine, driver):
-    machine.memory.write(0x5000, b"masked")
+def test_dma_addresses_have_no_more_bits_than_the_mask(bare_machine, driver):
+    bare_machine.memory.write(0x5000, b"masked")
     driver.transfer(1 << 40 | 0x5000, BUFFER, 6)
     assert driver.proxy.buffer[:6] == b"masked"
 
@@ -105,8 +99,8 @@ def test_dma_addresses_have_no_more_bits_than_the_mask(machine, driver):
         (0x5000, BUFFER, (1 << 64) - 1),
     ],
 )
-def test_dma_that_cannot_be_is_logged_and_moves_nothing(machine, driver, caplog, source, target, count):
-    machine.memory.write(0x5000, bytes([0xFF]) * 4097)
+def test_dma_that_cannot_be_is_logged_and_moves_nothing(bare_machine, driver, caplog, source, target, count):
+    bare_machine.memory.write(0x5000, bytes([0xFF]) * 4097)
     driver.transfer(source, target, count)
     assert driver.proxy.buffer == bytes(4096)
     assert "edu0" in caplog.text
@@ -114,8 +108,8 @@ def test_dma_that_cannot_be_is_logged_and_moves_nothing(machine, driver, caplog,
     assert driver.proxy.buffer[0] == 0xFF
 
 
-def test_mask_can_be_set(machine):
-    driver = plug(machine, dma_mask=0xFFFF)
-    machine.memory.write(0x5000, b"!")
+def test_mask_can_be_set(bare_machine):
+    driver = plug(bare_machine, dma_mask=0xFFFF)
+    bare_machine.memory.write(0x5000, b"!")
     driver.transfer(0xF0005000, BUFFER, 1)
     assert driver.proxy.buffer[:1] == b"!"

@@ -4,13 +4,6 @@ import pytest
 from qdevpy.errors import PropertyError
 from qdevpy.plugin.manager import load_plugins
 from qdevpy.testing.driver import LegacyDriver, ModernDriver
-from qdevpy.testing.machine import FakeMachine
-
-
-@pytest.fixture
-def machine():
-    with FakeMachine() as made:
-        yield made
 
 
 def plug(machine, name="virtio-rng-pci", driver=ModernDriver, **properties):
@@ -28,15 +21,15 @@ def test_plugin_is_found_by_name_with_its_properties():
 @pytest.mark.parametrize(
     ("name", "driver"), [("virtio-rng-pci", ModernDriver), ("virtio-rng-pci-transitional", LegacyDriver)]
 )
-def test_buffers_are_filled_and_no_two_alike(machine, name, driver):
-    queue = plug(machine, name, driver).queues[0]
+def test_buffers_are_filled_and_no_two_alike(bare_machine, name, driver):
+    queue = plug(bare_machine, name, driver).queues[0]
     first, second = queue.request([], [64]), queue.request([], [64])
     assert (first[0], second[0]) == (64, 64)
     assert len({first[1], second[1], bytes(64)}) == 3
 
 
-def test_period_has_its_bytes_and_then_the_next_one_begins(machine):
-    queue = plug(machine, max_bytes=48, period=50).queues[0]
+def test_period_has_its_bytes_and_then_the_next_one_begins(bare_machine):
+    queue = plug(bare_machine, max_bytes=48, period=50).queues[0]
     assert queue.request([], [32])[0] == 32
     assert queue.request([], [32])[0] == 16
     waiting = queue.add([], [32])
@@ -46,6 +39,6 @@ def test_period_has_its_bytes_and_then_the_next_one_begins(machine):
     assert queue.wait(waiting) == 32
 
 
-def test_period_of_nothing_is_refused(machine):
+def test_period_of_nothing_is_refused(bare_machine):
     with pytest.raises(PropertyError, match="period"):
-        plug(machine, period=0)
+        plug(bare_machine, period=0)

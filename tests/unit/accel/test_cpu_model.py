@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 
@@ -118,7 +117,7 @@ def test_names_of_features_are_qemus() -> None:
 
 
 @pytest.mark.kvm
-@pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used")
+@pytest.mark.needs_host("kvm")
 @pytest.mark.parametrize(
     "words", [["-cpu", "qemu64"], ["-cpu", "kvm64"], ["-cpu", "host,-avx2"], ["-smp", "4,sockets=2,threads=2"]]
 )
@@ -135,7 +134,7 @@ def test_guest_boots_on_it(words: list[str]) -> None:
 
 
 @pytest.mark.kvm
-@pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used")
+@pytest.mark.needs_host("kvm")
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
