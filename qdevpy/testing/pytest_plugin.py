@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Definition: TypeAlias = str | PathLike[str] | Mapping[str, Any] | None
 
 MARKER = "needs_host"
+NEEDS = "needs "  #: how the reason of a test begins that was skipped for want of something
 SHOWN = 1 << 16  #: characters of the end of a transcript that a failing test's report has
 SETTINGS = {
     "qdevpy_kernel": "kernel that boot_linux boots: a bzImage, or debian:cloud-amd64",
@@ -91,7 +92,7 @@ def refuse(config: pytest.Config, need: str, missing: str) -> None:
     required = [*config.getini("qdevpy_require"), *(config.getoption("qdevpy_require") or ())]
     if need in required or "all" in required:
         pytest.fail(f"needs {need}, which qdevpy_require says must be there: {missing}", pytrace=False)
-    pytest.skip(f"needs {need}: {missing}")
+    pytest.skip(f"{NEEDS}{need}: {missing}")
 
 
 def setting(config: pytest.Config, name: str) -> str | None:
@@ -134,6 +135,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
                 if transcript.text:
                     report.sections.append((transcript.name, transcript.text[-SHOWN:]))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What was missing, a line for each need, where pytest itself is not asked to list skipped tests (``-rs``)."""
+    if "s" in terminalreporter.reportchars:
+        return
+    missing: dict[str, int] = {}
+    for report in terminalreporter.getreports("skipped"):
+        reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        if reason.startswith(NEEDS):
+            missing[reason] = missing.get(reason, 0) + 1
+    for reason, count in sorted(missing.items()):
+        terminalreporter.write_line(f"{count} skipped: {reason}")
 
 
 # -- without KVM

@@ -53,6 +53,27 @@ def test_need_that_is_not_there_skips_with_its_name_and_what_to_do(pytester):
     )
 
 
+@pytest.mark.parametrize("options", [(), ("-n2",)])
+def test_what_is_missing_is_told_once_for_all_tests_that_it_is_the_same_for(pytester, options):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.needs_host("file:/no/such/file")
+        @pytest.mark.parametrize("number", range(3))
+        def test_file(number):
+            pass
+
+        def test_other():
+            pytest.skip("for another reason")
+        """
+    )
+    result = pytester.runpytest_subprocess(*options)
+    result.assert_outcomes(skipped=4)
+    told = [line for line in result.outlines if "skipped: " in line]
+    assert told == ["3 skipped: needs file:/no/such/file: /no/such/file is not there"]
+
+
 @pytest.mark.parametrize("required", ["file:/no/such/file", "all"])
 @pytest.mark.parametrize("how", ["option", "configuration"])
 def test_need_that_is_required_fails_the_test(pytester, required, how):
