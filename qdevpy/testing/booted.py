@@ -28,7 +28,8 @@ from qdevpy.testing.transcript import Console, Transcript
 
 PATIENCE = 60.0  #: seconds to wait for whatever is expected of a machine, by default
 GRACE = 10.0  #: seconds that a machine has to end when it is closed, before it is killed
-QMP = "qdevpy-qmp"  #: the chardev of :attr:`BootedMachine.qmp`
+OURS = "qdevpy-"  #: what names in a definition begin with that no test gives
+QMP = f"{OURS}qmp"  #: the chardev of :attr:`BootedMachine.qmp`
 
 
 def find_definition(name: str | os.PathLike[str]) -> Path:
@@ -148,7 +149,8 @@ class BootedMachine:
         if channel == QMP:
             self.qmp_client = QMPClient(peer, self.patience)
         else:
-            self.channels[channel] = Console(f"{channel} of {self.name}", peer, self.patience)
+            name = f"{channel.removeprefix(OURS)} of {self.name}"
+            self.channels[channel] = Console(name, peer, self.patience)
 
     # -- while it runs
 

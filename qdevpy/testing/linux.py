@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdevpy.testing.booted import PATIENCE, BootedMachine
+from qdevpy.testing.booted import OURS, PATIENCE, BootedMachine
 from qdevpy.testing.initramfs import File, initramfs
 from qdevpy.testing.kernel import GUEST_MODULES, Kernel
 from qdevpy.testing.needs import BUSYBOX
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SHELL_PORT = "org.qdevpy.shell"  #: name of the virtio serial port
 READY = "qdevpy: shell"  #: what the initrd says there once somebody reads it
-CONSOLE, SHELL = "qdevpy-console", "qdevpy-shell"
+CONSOLE, SHELL, SERIAL_BUS = f"{OURS}console", f"{OURS}shell", f"{OURS}vser"
 CMDLINE = "console=ttyS0 quiet panic=-1"  #: a guest that panics resets, which ends the machine
 
 INIT = f"""\
@@ -101,7 +101,6 @@ class LinuxGuest:
         try:
             self.machine.qmp.execute("set-action", reboot="shutdown")
             self.console = self.machine.channels[CONSOLE]
-            self.console.name = f"console of {name}"
             self._shell = GuestShell(self._channel)
             self.wait_ready()
         except BaseException:
@@ -114,8 +113,8 @@ class LinuxGuest:
         if initrd is not None:
             boot["initrd"] = str(Path(initrd).resolve())
         port = [
-            {"virtio-serial-pci": {"id": "qdevpy-vser"}},
-            {"virtserialport": {"bus": "qdevpy-vser.0", "chardev": SHELL, "name": SHELL_PORT}},
+            {"virtio-serial-pci": {"id": SERIAL_BUS}},
+            {"virtserialport": {"bus": f"{SERIAL_BUS}.0", "chardev": SHELL, "name": SHELL_PORT}},
         ]
         serial: list[Any] = [{"isa-serial": {"chardev": CONSOLE}}]
         devices = [*keys.get("devices", []), *serial, *(port if self._serves_shell else [])]

@@ -51,7 +51,7 @@ def test_report_of_a_guest_that_panics_has_the_kernels_last_words(pytester, requ
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["E *the * of guest ended*", "*- qdevpy-console of guest -*", "*Kernel panic - not syncing: sysrq triggered crash"]
+        ["E *the * of guest ended*", "*- console of guest -*", "*Kernel panic - not syncing: sysrq triggered crash"]
     )
 
 
