@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import pytest
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qdevpy.testing.driver import ModernDriver, PCIDriver
     from qdevpy.testing.guest import GuestProgram
     from qdevpy.testing.initramfs import File
+    from qdevpy.testing.kernel import Kernel
     from qdevpy.testing.linux import LinuxGuest
     from qdevpy.testing.machine import FakeMachine
 
@@ -87,7 +88,7 @@ def require(config: pytest.Config, *needs: str) -> None:
             refuse(config, need, missing)
 
 
-def refuse(config: pytest.Config, need: str, missing: str) -> None:
+def refuse(config: pytest.Config, need: str, missing: str) -> NoReturn:
     """Skip the test for want of NEED; where that is required, fail it."""
     required = [*config.getini("qdevpy_require"), *(config.getoption("qdevpy_require") or ())]
     if need in required or "all" in required:
@@ -304,18 +305,17 @@ class Machines:
         self._keep(guest.machine)
         return guest
 
-    def _kernel(self, given: str | PathLike[str] | None) -> Any:
+    def _kernel(self, given: str | PathLike[str] | None) -> Kernel:
         from qdevpy.testing.kernel import Kernel, KernelError
 
         place = given or setting(self._config, "qdevpy_kernel")
         if place is None:
             refuse(self._config, "kernel", "none is set; give --qdevpy-kernel=FILE, or qdevpy_kernel in pytest's configuration")
-            raise AssertionError("not reached")
         try:
             return Kernel.of(place)
         except KernelError as error:
-            refuse(self._config, "kernel", str(error))
-            raise
+            missing = str(error)
+        refuse(self._config, "kernel", missing)
 
 
 @pytest.fixture

@@ -19,7 +19,16 @@ def run_inside(tmp_path, stock_kernel, run_where_kvm_is_complete):
     """Run a file of ``inside/`` in a folder with what is in ``tmp_path``; its tests must pass, and none be skipped."""
 
     def run(name):
-        options = ["-c", INSIDE / "pytest.ini", "--confcutdir", INSIDE, "--basetemp", "inside"]
+        options = [
+            "-c",
+            INSIDE / "pytest.ini",
+            "--confcutdir",
+            INSIDE,
+            "--basetemp",
+            "inside",
+            "--qdevpy-kernel",
+            stock_kernel.image,
+        ]
         command = " ".join(map(str, [sys.executable, "-m", "pytest", *options, INSIDE / f"inside_{name}.py"]))
         status, output = run_where_kvm_is_complete(["sh", "-c", f"cd {{out}} && {command}"])
         assert status == 0, output

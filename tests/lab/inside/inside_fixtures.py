@@ -48,7 +48,7 @@ def test_report_of_a_guest_that_panics_has_the_kernels_last_words(pytester, requ
         """
     )
     pytester.makeini(request.config.inipath.read_text().replace("inside_*", "test_*"))
-    result = pytester.runpytest_inprocess()
+    result = pytester.runpytest_inprocess("--qdevpy-kernel", request.config.getoption("qdevpy_kernel"))
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         ["E *the * of guest ended*", "*- console of guest -*", "*Kernel panic - not syncing: sysrq triggered crash"]
