@@ -168,3 +168,10 @@ def test_workers_of_xdist_boot_machines_side_by_side(run_inner, pytester):
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*- console of machine -*", "hello from the guest"])
     assert machines_are_gone(pytester)
+
+
+def test_faults_are_keys_of_the_definition_like_any_other(boot_machine):
+    rule = {"disk0": {"what": "io-error", "requests": "read", "nth": 1}}
+    machine = boot_machine("demo", faults={"inject": [rule]})
+    assert machine.wait() == 3
+    machine.expect("FAILED: disk 0: read back")

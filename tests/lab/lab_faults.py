@@ -16,8 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lab_client import Client, Console, converse
+from lab_client import Console, converse
 from lab_guest import BEGIN
+
+from qdevpy.testing.qmp import QMPClient
 
 PAGE = 4096
 PAGES = 64
@@ -63,7 +65,7 @@ def boot(folder: Path, wanted: dict[str, Any], work: str, faults: str) -> None:
     image = Path(work) / f"{folder.name}.img"
     image.write_bytes(b"".join(bytes([n]) * PAGE for n in range(PAGES)))
 
-    def conversation(client: Client, console: Console, work: str) -> dict[str, Any]:
+    def conversation(client: QMPClient, console: Console, work: str) -> dict[str, Any]:
         console.wait("done")
         return {}
 
