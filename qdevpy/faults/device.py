@@ -45,6 +45,7 @@ class DeviceFaults:
         self.machine = device.machine
         self.schedule: RuleSchedule | ReplaySchedule = RuleSchedule(faults.seed)
         self.gone = 0  # how many faults say so
+        self._cable_out = 0  # likewise, of those that end
         self.total = 0
         self._shown = 0
         self._begin = self.machine.clock.now_ns()
@@ -162,7 +163,13 @@ class DeviceFaults:
             case "link-down":
                 self.target.set_link(False)
                 if firing.duration is not None:
-                    self.later(firing.duration, partial(self.target.set_link, True))
+                    self._cable_out += 1
+                    self.later(firing.duration, self._plug_cable)
+
+    def _plug_cable(self) -> None:
+        self._cable_out -= 1
+        if not self._cable_out:
+            self.target.set_link(True)
 
     def _lose_backend(self, firing: Firing) -> None:
         """Any thread."""
@@ -199,9 +206,15 @@ class DeviceFaults:
         if self._closed:
             return
         self._closed = True
+        with self._mutex:  # first: nothing more is kept once the queues let go
+            self.schedule = RuleSchedule(0)
+            self.gone = 0
         for timer in self._timers:
             timer.cancel()
         for queue in self.queues:
             queue.close()
         self.queues.clear()
+        self._identities = Identities()  # the device remembers us as long as it is there, and these may be many
+        if self._cable_out and self.device.is_realized:
+            self.target.set_link(True)
         self.faults.forget(self)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from qdevpy.faults.target import Description
     from qdevpy.virtio.queue import VirtQueue
 
+#: no chain's head
+NO_HEAD = 0xFFFF
 #: bytes of an answer that a short transfer puts back as they were; beyond that only the used length is short
 MAX_SAVED = 16 << 20
 
@@ -104,7 +106,8 @@ class QueueFaults(QueueTap):
                 self.queue.kick()
 
     def release_all(self) -> None:
-        """As :meth:`release`, of all that are kept."""
+        """As :meth:`release`, of all that are kept, also by a callback that is on its way."""
+        self.hand_over(NO_HEAD)  # takes the queue's lock: such a callback has ended when this returns
         for pending in list(self.kept.values()):
             self.release(pending)
 

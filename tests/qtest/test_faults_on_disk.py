@@ -373,6 +373,42 @@ def test_stop_and_continue_during_a_delay_lose_nothing(disk):
     assert disk.answer(head) == (OK, bytes([4]) * 512)
 
 
+def test_rules_that_come_and_go_under_load_lose_no_request(disk):
+    for turn in range(20):
+        heads = [disk.offer(IN, sector) for sector in range(8)]
+        disk.queue.kick()
+        disk.faults.add("disk0", "delay", every=2, for_="1ms")
+        disk.faults.add("disk0", "io-error", probability=0.5)
+        heads += [disk.offer(IN, sector) for sector in range(8, 16)]
+        disk.queue.kick()
+        if turn % 3:
+            disk.faults.clear()
+        for head in heads:
+            disk.queue.wait(head)
+            assert disk.answer(head)[0] in (OK, IOERR)
+    disk.faults.clear()
+    assert disk.is_served()
+
+
+def test_faults_go_along_with_a_queue_that_moves_to_another_thread(plain):
+    from qdevpy.native.iothread import IOThread
+
+    plain.faults.add("disk0", "delay", nth=1, for_="10ms")
+    plain.faults.add("disk0", "io-error", nth=2)
+    first = plain.offer(IN, 1)
+    plain.queue.kick()
+    plain.machine.wait_for(lambda: plain.faults.fired)
+    other = IOThread("other")
+    with plain.machine.lock:
+        plain.proxy.device.move_queues(other)
+
+    plain.queue.wait(first)
+
+    assert plain.answer(first) == (OK, bytes([1]) * 512)
+    assert [plain.read(2)[0], plain.read(3)[0]] == [IOERR, OK]
+    plain.machine.at_close(other.close)
+
+
 def test_unplug_with_kept_requests_leaves_nothing_behind(tmp_path):
     for _ in range(2):  # the second time, whatever stays for good is there
         before = resources()

@@ -86,6 +86,15 @@ def test_link_goes_down_for_a_while_and_the_driver_is_told(card):
     assert card.peer_reads() == frame(b"hello")
 
 
+def test_clear_puts_a_cable_back_that_is_out_for_a_while(card):
+    card.faults.happen("net0", "link-down", for_="1m")
+    card.faults.happen("net0", "link-down", for_="2m")
+
+    card.faults.clear()
+
+    assert card.link_is_up
+
+
 def test_link_goes_down_at_a_frame(card):
     card.faults.add("net0", "link-down", requests="send", nth=2)
     for text in (b"one", b"two"):

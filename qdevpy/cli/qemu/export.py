@@ -185,6 +185,8 @@ class Exporter:
 
     def _rest(self) -> Iterator[list[str]]:
         definition = self.definition
+        if definition.faults is not None:
+            self.notes.append("faults: QEMU has nothing of the kind; they are left out")
         for monitor in definition.monitors:
             pretty = [("pretty", "on")] if monitor.pretty else []
             yield ["-mon", join([("chardev", monitor.chardev.given), ("mode", monitor.mode), *pretty])]
