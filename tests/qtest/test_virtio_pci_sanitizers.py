@@ -21,6 +21,7 @@ TESTS = [
             "test_host_notifier_rules",
             "test_ring_forms",
             "test_taps",
+            "test_tracing",
         )
     ),
     *(HERE / f"test_virtio_pci_{part}.py" for part in ("identity", "legacy", "modern", "state", "failures", "hostile")),

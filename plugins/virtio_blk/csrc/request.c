@@ -305,9 +305,9 @@ static void write_done(struct blk_req *req, int64_t result)
 
 void blk_io_done(struct blk_req *req, int64_t result)
 {
-    blk_mark(req, QD_MARK_COMPLETED);
     if (req->merged)
         return blk_merged_done(req, result);
+    blk_mark(req, QD_MARK_COMPLETED);
     if ((result == -EINTR || result == -EAGAIN) && req->retries < 16) {
         req->retries++;
         req->q->engine->queue(req->q, req);
