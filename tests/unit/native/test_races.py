@@ -22,7 +22,10 @@ pytestmark = pytest.mark.slow
 def build(folder: Path, *flags: str) -> Path:
     """races.c with the core's sources."""
     vcpu, program = folder / "vcpu.o", folder / "races"
-    sources = [NATIVE / f"csrc/{name}.c" for name in ("intx", "loop", "poller", "pyqueue", "queue", "space", "tap")]
+    sources = [
+        NATIVE / f"csrc/{name}.c"
+        for name in ("intx", "loop", "poller", "pyqueue", "queue", "space", "tap", "trace", "trace_packets")
+    ]
     for command in (
         ["gcc", *FLAGS, *flags, "-Dioctl=fake_ioctl", "-c", NATIVE / "csrc/vcpu.c", "-o", vcpu],
         ["gcc", *FLAGS, *flags, "-o", program, HERE / "races.c", *sources, vcpu],
