@@ -49,7 +49,7 @@ handler returns is then ignored. The client's next command waits for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 from qdevpy.errors import QdevpyError
 
@@ -79,6 +79,16 @@ class Reply(Protocol):
         """Answer with VALUE, of the command's return type, or with ERROR."""
 
 
+class Closeable(Protocol):
+    """Something that ends with a client's connection."""
+
+    def close(self) -> None:
+        """The client has gone."""
+
+
+K = TypeVar("K", bound=Closeable)
+
+
 class Monitor(Protocol):
     """What a command may ask of the session that it came from.
 
@@ -89,6 +99,9 @@ class Monitor(Protocol):
 
     def defer(self) -> Reply:
         """See :meth:`Context.defer`."""
+
+    def keep(self, kind: type[K], make: Callable[[], K]) -> K:
+        """What commands keep for this client, one of each KIND, made when first asked for and closed when the client goes."""
 
     def enable(self, capabilities: Sequence[str]) -> None:
         """The client asks for CAPABILITIES.

@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from qdevpy.monitor.command import Closeable, K
 
 if TYPE_CHECKING:
     from qdevpy.backend.chardev import Chardev
@@ -43,6 +45,17 @@ class MonitorSession(ABC):
         self._hang_up = hang_up
         self._output = bytearray()
         self._scheduled = False
+        self._kept: dict[type[Any], Closeable] = {}
+
+    # -- for commands
+
+    def keep(self, kind: type[K], make: Callable[[], K]) -> K:
+        """See :class:`qdevpy.monitor.command.Monitor`."""
+        if kind not in self._kept:
+            self._kept[kind] = make()
+        kept = self._kept[kind]
+        assert isinstance(kept, kind)
+        return kept
 
     # -- for subclasses
 
@@ -108,6 +121,8 @@ class MonitorSession(ABC):
     def _end(self) -> None:
         self.closed = True
         self._output.clear()
+        while self._kept:
+            self._kept.popitem()[1].close()
         self.gone()
 
     # -- input

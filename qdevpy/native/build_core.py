@@ -12,7 +12,8 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = "qdevpy/native"
-SOURCES = ["intx", "loop", "poller", "pyqueue", "pywait", "queue", "relay", "space", "tap", "trace", "trace_packets", "vcpu"]
+SOURCES = ["intx", "loop", "meter", "poller", "pyqueue", "pywait", "queue", "relay", "space", "tap", "trace", "trace_packets", "vcpu"]
+HEADERS = ["<sys/uio.h>", *(f'"{name}.h"' for name in ("qd_kvm", "qd_intx", "qd_meter", "core", "relay", "trace"))]
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]
 #: what cffi generates is not ours to keep warning-free
 GENERATED = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
@@ -24,7 +25,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((Path(__file__).parent / "csrc/core_cdef.h").read_text())
 ffibuilder.set_source(
     "qdevpy.native._core",
-    "".join(f"#include {name}\n" for name in ("<sys/uio.h>", '"qd_kvm.h"', '"qd_intx.h"', '"core.h"', '"relay.h"', '"trace.h"')),
+    "".join(f"#include {name}\n" for name in HEADERS),
     sources=[f"{ROOT}/csrc/{name}.c" for name in SOURCES],
     include_dirs=[f"{ROOT}/include", f"{ROOT}/csrc"],
     extra_compile_args=[*FLAGS, *GENERATED, *sanitize],

@@ -7,14 +7,20 @@ mapped at another place, a device of the same name plugged in again).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 COUNTER = 1 << 64
 #: more than this between two answers is no growth
 MOST = 1 << 48
 
+#: sixteenths of an octave: how exact the machine's histogram is
+SUB_BITS = 4
+
 Answer = Mapping[str, Any]
+#: lowest value of a bucket -> how many
+Histogram = Mapping[int, int]
 
 
 class Exits(NamedTuple):
@@ -68,11 +74,20 @@ class Kicks(NamedTuple):
         return sum(self)
 
 
+class Latency(NamedTuple):
+    """Percentiles of how long the device had chains, in nanoseconds; None: it gave none back."""
+
+    p50: float | None = None
+    p99: float | None = None
+    p999: float | None = None
+
+
 class QueueRates(NamedTuple):
     """A virtqueue.
 
     :ivar depth: chains that the device had at the later moment, of at most ``size``
     :ivar requests: chains taken a second
+    :ivar histogram: chains by nanoseconds that the device had them
     """
 
     number: int
@@ -82,6 +97,8 @@ class QueueRates(NamedTuple):
     kicks: Kicks
     requests: float
     interrupts: float
+    latency: Latency
+    histogram: Histogram
 
 
 class DeviceRates(NamedTuple):
@@ -120,6 +137,11 @@ class DeviceRates(NamedTuple):
         return sum(queue.depth for queue in self.queues)
 
     @property
+    def latency(self) -> Latency:
+        """Of all queues."""
+        return percentiles(merged(queue.histogram for queue in self.queues))
+
+    @property
     def bytes(self) -> float:
         """Both ways."""
         return (self.to_guest or 0) + (self.from_guest or 0)
@@ -150,7 +172,37 @@ def plain(value: Any) -> Any:
     """NamedTuples as dicts, at every depth."""
     if hasattr(value, "_asdict"):
         return {name: plain(each) for name, each in value._asdict().items()}
+    if isinstance(value, dict):
+        return {str(name): each for name, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram:
+    """All of them as one."""
+    found: Counter[int] = Counter()
+    for histogram in histograms:
+        found.update(histogram)
+    return found
+
+
+def middle(lowest: int) -> float:
+    """Of the bucket that begins at LOWEST."""
+    return lowest + (1 << max(lowest.bit_length() - 1 - SUB_BITS, 0)) / 2
+
+
+def percentile(histogram: Histogram, share: float) -> float | None:
+    """The value that SHARE of what was counted does not exceed, to half a bucket; None: nothing was counted."""
+    left = share * sum(histogram.values())
+    for lowest, count in sorted(histogram.items()):
+        left -= count
+        if left <= 0 and count:
+            return middle(lowest)
+    return None
+
+
+def percentiles(histogram: Histogram) -> Latency:
+    """Those that are shown."""
+    return Latency(*(percentile(histogram, share) for share in (0.5, 0.99, 0.999)))
 
 
 def growth(before: int, now: int) -> int:
@@ -185,6 +237,14 @@ class Difference:
     def kicks(self) -> Kicks:
         """Of a queue."""
         return Kicks(self.rate("kicks-ioeventfd"), self.rate("kicks-sync"), self.rate("kicks-polled"))
+
+    def histogram(self) -> Histogram:
+        """Of a queue: what was counted meanwhile."""
+        before, now = (
+            {bucket["ns"]: bucket["chains"] for bucket in answer.get("latencies", {}).get("buckets", ())}
+            for answer in (self._before, self._now)
+        )
+        return {ns: grown for ns, chains in now.items() if (grown := growth(before.get(ns, 0), chains))}
 
     def below(self, name: str, key: str) -> list[tuple[Answer, Difference]]:
         """The entries of list NAME, each with its difference; the same KEY means the same thing."""
@@ -240,6 +300,7 @@ def device_rates(now: Answer, difference: Difference) -> DeviceRates:
 
 def queue_rates(now: Answer, difference: Difference) -> QueueRates:
     """One queue's."""
+    histogram = difference.histogram()
     return QueueRates(
         number=now["index"],
         name=now["name"],
@@ -248,4 +309,6 @@ def queue_rates(now: Answer, difference: Difference) -> QueueRates:
         kicks=difference.kicks(),
         requests=difference.rate("requests"),
         interrupts=difference.rate("interrupts"),
+        latency=percentiles(histogram),
+        histogram=histogram,
     )

@@ -60,11 +60,11 @@ class Source:
 
     def __init__(self, client: QmpClient) -> None:
         self._client = client
-        self._before: Any = client.execute(COMMAND)
+        self._before: Any = client.execute(COMMAND, latencies=True)
 
     def read(self) -> MachineRates:
         """:raises MachineGoneError: it has ended."""
-        now = self._client.execute(COMMAND)
+        now = self._client.execute(COMMAND, latencies=True)
         rates = machine_rates(self._before, now)
         self._before = now
         return rates
@@ -123,8 +123,11 @@ def redraw(live: Live, rates: MachineRates | None, view: View) -> None:
     """Show RATES."""
     from qdevpy.top.screen import draw
 
-    picture = "qdevpy top: looking..." if rates is None else draw(rates, view.order, queues=view.queues, paused=view.paused)
-    live.update(picture, refresh=True)
+    if rates is None:
+        live.update("qdevpy top: looking...", refresh=True)
+        return
+    width = live.console.width
+    live.update(draw(rates, view.order, width=width, queues=view.queues, paused=view.paused), refresh=True)
 
 
 def wait(seconds: float) -> str:

@@ -37,6 +37,17 @@ def number(value: float | None) -> str:
     raise AssertionError("the last unit takes everything")
 
 
+def duration(ns: float | None) -> str:
+    """A time in at most five characters: 850n, 12u, 3.4m, 1.2s."""
+    if ns is None:
+        return NONE
+    for unit in "num":
+        if ns < 999.5:
+            return f"{ns:.1f}{unit}" if ns < 9.95 else f"{ns:.0f}{unit}"
+        ns /= 1000
+    return f"{ns:.1f}s" if ns < 9.95 else f"{ns:.0f}s"
+
+
 def percent(share: float | None) -> str:
     """A share of a processor."""
     return NONE if share is None else f"{100 * share:.0f}%"
@@ -48,6 +59,7 @@ class Column(NamedTuple):
     :ivar group: columns that belong together
     :ivar title: below the group's, where there is little room
     :ivar name: where it stands alone
+    :ivar extra: left out where there is no room
     """
 
     group: str
@@ -55,12 +67,15 @@ class Column(NamedTuple):
     name: str
     device: Callable[[DeviceRates], str]
     queue: Callable[[QueueRates], str]
+    extra: bool = False
 
 
 def _kicks(way: str) -> Column:
     at = Kicks._fields.index(way)
     title = {"ioeventfd": "ioevfd", "synchronous": "sync", "polled": "poll"}[way]
-    return Column("kicks/s", title, way, lambda d: number(d.kicks[at]) if d.queues else NONE, lambda q: number(q.kicks[at]))
+    return Column(
+        "kicks/s", title, way, lambda d: number(d.kicks[at]) if d.queues else NONE, lambda q: number(q.kicks[at]), way == "polled"
+    )
 
 
 def _queues(title: str, name: str) -> Column:
@@ -73,6 +88,17 @@ def _queues(title: str, name: str) -> Column:
     )
 
 
+def _latency(name: str, title: str) -> Column:
+    return Column(
+        "latency",
+        title,
+        name,
+        lambda d: duration(getattr(d.latency, name)),
+        lambda q: duration(getattr(q.latency, name)),
+        name == "p999",
+    )
+
+
 COLUMNS = (
     Column("exits/s", "pio", "exits-pio", lambda d: number(d.accesses.pio), lambda q: ""),
     Column("exits/s", "mmio", "exits-mmio", lambda d: number(d.accesses.mmio), lambda q: ""),
@@ -82,6 +108,9 @@ COLUMNS = (
     _queues("req/s", "requests"),
     Column("queues", "depth", "depth", lambda d: str(d.depth) if d.queues else NONE, lambda q: f"{q.depth}/{q.size}"),
     _queues("irq/s", "interrupts"),
+    _latency("p50", "p50"),
+    _latency("p99", "p99"),
+    _latency("p999", "p99.9"),
     Column("bytes/s", "to", "to-guest", lambda d: number(d.to_guest), lambda q: ""),
     Column("bytes/s", "from", "from-guest", lambda d: number(d.from_guest), lambda q: ""),
 )

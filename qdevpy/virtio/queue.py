@@ -170,6 +170,11 @@ class VirtQueue:
         return STATES[self.pointer.state] if self.pointer else QueueState.IDLE
 
     @property
+    def is_closed(self) -> bool:
+        """Whether its device is gone, and the C side with it."""
+        return not self.pointer
+
+    @property
     def label(self) -> str:
         """For messages."""
         return f"queue {self.index}{f' ({self.name})' if self.name else ''}"

@@ -71,6 +71,22 @@ def test_every_exit_is_somebodys(machine):
     assert vcpu["cpu-ns"] > 0
 
 
+def test_every_chain_is_measured_while_somebody_looks(machine):
+    machine.do(WRITES)  # the queue is known from now on
+    with QmpClient(machine.control) as client:
+        client.execute("x-query-counters", latencies=True)
+        before = counted(client)["disk0"]
+        machine.do(WRITES)
+        found = client.execute("x-query-counters", latencies=True)
+
+    (disk,) = (device for device in found["devices"] if device["name"] == "disk0")
+    requests = total(disk, "requests") - total(before, "requests")
+    latencies = disk["queues"][0]["latencies"]
+    assert sum(bucket["chains"] for bucket in latencies["buckets"]) == requests > 0
+    assert latencies["written-bytes"] == requests  # a status byte each
+    assert latencies["read-bytes"] == requests * (16 + 4096)  # 5.2.6: a header, and what is written
+
+
 def test_views_are_printed_for_a_pipe(machine):
     with machine.doing(WRITES, FRAMES):
         done = machine.top("-n", "2", "-d", "0.5", "--sort", "requests")
@@ -84,6 +100,7 @@ def test_views_are_printed_for_a_pipe(machine):
 
 
 def test_json_is_a_line_for_each_view(machine):
+    machine.do(WRITES)
     with machine.doing(WRITES):
         done = machine.top("--json", "-n", "2", "-d", "0.5", "busy")
 
@@ -92,6 +109,7 @@ def test_json_is_a_line_for_each_view(machine):
     (disk,) = (device for device in views[-1]["devices"] if device["name"] == "disk0")
     assert disk["from_guest"] > 0
     assert disk["queues"][0]["requests"] > 0
+    assert 0 < disk["queues"][0]["latency"]["p50"] <= disk["queues"][0]["latency"]["p999"]
 
 
 def test_machine_that_ends_ends_top_with_status_0(machine):

@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from qdevpy.monitor.command import Context, UInt16, UInt32, UInt64, command
+from qdevpy.monitor.command import Context, QmpError, UInt16, UInt32, UInt64, command
 from qdevpy.monitor.commands.run import RunStateName, query_status
 from qdevpy.monitor.control import machine_name
 from qdevpy.native.iothread import IOThread
+from qdevpy.native.meter import Meter
 from qdevpy.qdev.device import Device
 from qdevpy.virtio.device import VirtIODevice
 from qdevpy.virtio.queue import VirtQueue
@@ -44,6 +45,21 @@ class ThreadCounters(NamedTuple):
     polled_ns: UInt64 | None = None
 
 
+class LatencyBucket(NamedTuple):
+    """How many chains the device had for ``ns`` nanoseconds or a sixteenth more."""
+
+    ns: UInt64
+    chains: UInt64
+
+
+class Latencies(NamedTuple):
+    """What was measured since this client asked first: from pop to push, and all bytes that chains had or got."""
+
+    buckets: list[LatencyBucket]
+    read_bytes: UInt64
+    written_bytes: UInt64
+
+
 class QueueCounters(NamedTuple):
     """A virtqueue; ``depth``: chains that the device has and will give back."""
 
@@ -56,6 +72,7 @@ class QueueCounters(NamedTuple):
     kicks_polled: UInt64
     requests: UInt64
     interrupts: UInt64
+    latencies: Latencies | None = None
 
 
 class DeviceCounters(NamedTuple):
@@ -123,13 +140,40 @@ def virtio_devices(machine: Machine) -> Iterator[VirtIODevice]:
     yield from (device for device in machine.devices() if isinstance(device, VirtIODevice))
 
 
-def queue_counters(queue: VirtQueue) -> QueueCounters:
+class Meters:
+    """The meters of one client, on every queue that is used. They go with the client: a queue that nobody looks at has none."""
+
+    def __init__(self) -> None:
+        self._meters: dict[VirtQueue, Meter] = {}
+
+    def read(self, queue: VirtQueue) -> Latencies:
+        """What QUEUE's meter has measured since it was put on, now if not before."""
+        meter = self._meters.get(queue)
+        if meter is None:
+            meter = self._meters[queue] = Meter(queue.pointer)
+        buckets = [LatencyBucket(*each) for each in meter.latencies().items()]
+        return Latencies(buckets, meter.read_bytes, meter.written_bytes)
+
+    def forget_closed(self) -> None:
+        """Queues of devices that were unplugged are gone, and their meters off."""
+        self._meters = {queue: meter for queue, meter in self._meters.items() if not queue.is_closed}
+
+    def close(self) -> None:
+        """The client has gone."""
+        self.forget_closed()
+        for meter in self._meters.values():
+            meter.remove()
+        self._meters.clear()
+
+
+def queue_counters(queue: VirtQueue, meters: Meters | None) -> QueueCounters:
     """Those of one queue."""
     return QueueCounters(
         index_=queue.index,
         name=queue.name,
         size=queue.size,
         depth=queue.inflight,
+        latencies=meters.read(queue) if meters is not None else None,
         **queue.counters(),
     )
 
@@ -153,7 +197,7 @@ def transport_of(owner: object) -> object:
     return owner
 
 
-def device_counters(machine: Machine) -> Iterator[DeviceCounters]:
+def device_counters(machine: Machine, meters: Meters | None) -> Iterator[DeviceCounters]:
     """Of everything that has registers or queues, in the order of the tree, parts of the board last."""
     accesses: dict[object, dict[str, int]] = {}
     for mapping in machine.space.mappings:
@@ -163,11 +207,11 @@ def device_counters(machine: Machine) -> Iterator[DeviceCounters]:
     nothing = dict.fromkeys(BUSES, 0)
     for device in machine.devices():
         if device in accesses or device in carried:
-            yield describe(device, accesses.pop(device, nothing), carried.get(device))
-    yield from (describe(part, counted, None) for part, counted in accesses.items())
+            yield describe(device, accesses.pop(device, nothing), carried.get(device), meters)
+    yield from (describe(part, counted, None, None) for part, counted in accesses.items())
 
 
-def describe(owner: object, accesses: dict[str, int], virtio: VirtIODevice | None) -> DeviceCounters:
+def describe(owner: object, accesses: dict[str, int], virtio: VirtIODevice | None, meters: Meters | None) -> DeviceCounters:
     """One entry; VIRTIO: what OWNER carries."""
     kind = getattr(owner, "type_name", "") or type(owner).__name__.lower()
     moved = virtio.bytes_moved() if virtio is not None else None
@@ -176,16 +220,25 @@ def describe(owner: object, accesses: dict[str, int], virtio: VirtIODevice | Non
         path=owner.qom_path if isinstance(owner, Device) else "",
         name=(owner.id if isinstance(owner, Device) else None) or kind,
         type=kind,
-        queues=[queue_counters(queue) for queue in virtio.queues if is_used(queue)] if virtio is not None else [],
+        queues=[queue_counters(queue, meters) for queue in virtio.queues if is_used(queue)] if virtio is not None else [],
         **accesses,
         **sums,
     )
 
 
 @command("x-query-counters", features=("unstable",))
-def x_query_counters(ctx: Context) -> MachineCounters:
-    """What the machine has done so far: exits, kicks, requests, interrupts, bytes, processor time."""
+def x_query_counters(ctx: Context, *, latencies: bool = False) -> MachineCounters:
+    """What the machine has done so far: exits, kicks, requests, interrupts, bytes, processor time.
+
+    LATENCIES: from the first time on that a client asks for them queues are measured, as long as it stays connected.
+    """
     machine = ctx.machine
+    meters = None
+    if latencies:
+        if ctx.monitor is None:
+            raise QmpError("latencies are measured for a client of QMP, and there is none")
+        meters = ctx.monitor.keep(Meters, Meters)
+        meters.forget_closed()
     return MachineCounters(
         name=machine_name(machine),
         pid=os.getpid(),
@@ -193,7 +246,7 @@ def x_query_counters(ctx: Context) -> MachineCounters:
         status=query_status(ctx).status,
         vcpus=list(vcpu_counters(machine)),
         threads=list(thread_counters(machine)),
-        devices=list(device_counters(machine)),
+        devices=list(device_counters(machine, meters)),
         unanswered_pio=machine.space.unanswered("pio"),
         unanswered_mmio=machine.space.unanswered("mmio"),
     )

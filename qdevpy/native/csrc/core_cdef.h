@@ -142,6 +142,13 @@ bool qd_tap_complete(struct qd_vq *vq, uint16_t head, uint32_t len);
 bool qd_tap_chain(struct qd_vq *vq, uint16_t head, struct qd_elem *e);
 bool qd_vq_hand_over(struct qd_vq *vq, uint16_t head);
 
+/* --- qd_meter.h --- */
+#define QD_METER_BUCKETS ...
+struct qd_meter { struct qd_tap tap; uint64_t read_bytes, written_bytes; uint64_t buckets[...]; ...; };
+void qd_meter_init(struct qd_meter *meter);
+unsigned qd_meter_bucket(uint64_t ns);
+uint64_t qd_meter_lowest(unsigned bucket);
+
 /* --- qd_space.h --- */
 #define QD_PIO ...
 #define QD_MMIO ...

@@ -6,10 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 
-def queue(index: int = 0, **counted: int) -> dict[str, Any]:
-    """A queue; ``_`` is ``-`` in names of counters."""
+def queue(index: int = 0, latencies: dict[int, int] | None = None, **counted: int) -> dict[str, Any]:
+    """A queue; ``_`` is ``-`` in names of counters. LATENCIES: chains by nanoseconds."""
     names = ("kicks-ioeventfd", "kicks-sync", "kicks-polled", "requests", "interrupts", "depth")
-    given = {name.replace("_", "-"): value for name, value in counted.items()}
+    given: dict[str, Any] = {name.replace("_", "-"): value for name, value in counted.items()}
+    if latencies is not None:
+        buckets = [{"ns": ns, "chains": chains} for ns, chains in latencies.items()]
+        given["latencies"] = {"buckets": buckets, "read-bytes": 0, "written-bytes": 0}
     return {"index": index, "name": f"request.{index}", "size": 256, **dict.fromkeys(names, 0), **given}
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from counters import answer, device, queue
 
-from qdevpy.top.rates import growth, machine_rates
+from qdevpy.top.rates import growth, machine_rates, percentile
 
 
 def test_counters_that_grew_are_rates_a_second() -> None:
@@ -80,3 +80,33 @@ def test_processor_time_is_a_share_of_the_time_between() -> None:
 
 def test_two_answers_of_the_same_moment_divide_by_something() -> None:
     assert machine_rates(answer(1), answer(1)).seconds > 0
+
+
+def test_percentiles_are_of_what_happened_meanwhile() -> None:
+    before = answer(0, device("disk0", queues=[queue(latencies={1024: 1000})]))
+    now = answer(1, device("disk0", queues=[queue(latencies={1024: 1000, 2048: 98, 65536: 2})]))
+
+    latency = machine_rates(before, now).devices[0].latency
+
+    assert latency == (2048 + 64, 65536 + 2048, 65536 + 2048)
+
+
+def test_percentile_is_exact_for_short_times_and_to_half_a_sixteenth_for_long_ones() -> None:
+    assert percentile({5: 1}, 0.5) == 5.5
+    assert percentile({1 << 20: 1}, 0.5) == pytest.approx(1 << 20, rel=1 / 32)
+
+
+def test_queue_that_gave_nothing_back_has_no_latency() -> None:
+    rates = machine_rates(
+        answer(0, device("d", queues=[queue(latencies={})])), answer(1, device("d", queues=[queue(latencies={})]))
+    )
+    assert rates.devices[0].latency == (None, None, None)
+
+
+def test_latency_of_a_device_is_of_all_its_queues() -> None:
+    queues = [queue(0, latencies={100: 99}), queue(1, latencies={900_000: 1})]
+
+    latency = machine_rates(answer(0), answer(1, device("d", queues=queues))).devices[0].latency
+
+    assert latency.p50 == pytest.approx(102)
+    assert latency.p999 == pytest.approx(900_000, rel=1 / 16)

@@ -13,7 +13,7 @@ from rich.console import Console
 from qdevpy.top.rates import MachineRates, machine_rates
 from qdevpy.top.screen import draw, svg
 from qdevpy.top.session import View
-from qdevpy.top.table import number, shown_devices, text_lines
+from qdevpy.top.table import duration, number, shown_devices, text_lines
 
 DISK_QUEUE = {"requests": 45_000, "kicks_ioeventfd": 1_400, "kicks_sync": 2, "interrupts": 65, "depth": 12}
 
@@ -28,7 +28,12 @@ def rates() -> MachineRates:
     )
     now = answer(
         1,
-        device("disk0", mmio=93, queues=[queue(**DISK_QUEUE)], **{"bytes-to-guest": 182_000_000, "bytes-from-guest": 4096}),
+        device(
+            "disk0",
+            mmio=93,
+            queues=[queue(latencies={10_000: 95, 10_000_000: 5}, **DISK_QUEUE)],
+            **{"bytes-to-guest": 182_000_000, "bytes-from-guest": 4096},
+        ),
         device("a-nic-with-a-rather-long-name", mmio=120, queues=[queue(requests=50_000)]),
         device("rtc", path="/machine/unattached/device[4]"),
         cpu_ns=540_000_000,
@@ -38,7 +43,7 @@ def rates() -> MachineRates:
 
 def drawn(rates: MachineRates, width: int, *, queues: bool = False) -> list[str]:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(draw(rates, "tree", queues=queues))
+    console.print(draw(rates, "tree", width=width, queues=queues))
     return console.export_text().splitlines()
 
 
@@ -47,12 +52,13 @@ def test_numbers_of_a_device_are_whole_at_the_width_of_a_terminal(rates: Machine
     lines = drawn(rates, width)
 
     (disk,) = (line.split() for line in lines if line.startswith("disk0"))
-    assert disk[1:] == ["0", "93", "1.4k", "2.0", "0", "45k", "12", "65", "182M", "4.1k"]
+    numbers = ["0", "93", "1.4k", "2.0", "0", "45k", "12", "65", "10u", "10m", "10m", "182M", "4.1k"]
+    assert disk[1:] == (numbers if width == 120 else [each for at, each in enumerate(numbers) if at not in (4, 10)])
     assert max(len(line) for line in lines) <= width
 
 
 def test_long_name_is_cut_where_there_is_no_room(rates: MachineRates) -> None:
-    assert any(line.startswith("a-nic-with") and "50k" in line for line in drawn(rates, 80))
+    assert any(line.startswith("a-nic") and "50k" in line for line in drawn(rates, 80))
     assert any("a-nic-with-a-rather-long-name" in line for line in drawn(rates, 120))
 
 
@@ -114,6 +120,14 @@ def test_picture_needs_nothing_from_elsewhere(rates: MachineRates) -> None:
 def test_number_has_at_most_five_characters(value: float | None, text: str) -> None:
     assert number(value) == text
     assert len(number(value)) <= 5
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(None, "-"), (850, "850n"), (3_400, "3.4u"), (12_300, "12u"), (999_600, "1.0m"), (2.5e9, "2.5s"), (6e10, "60s")],
+)
+def test_duration_has_at_most_five_characters(ns: float | None, text: str) -> None:
+    assert duration(ns) == text
 
 
 def test_keys_change_the_view() -> None:
