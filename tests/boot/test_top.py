@@ -30,9 +30,8 @@ def machine(tmp_path):
 def live(machine):
     """`qdevpy top` on a terminal."""
     options = ["-m", "qdevpy", "top", "-d", "0.2"]
-    return pexpect.spawn(
-        sys.executable, options, env=machine.environment, encoding="utf-8", timeout=PATIENCE, dimensions=(40, 120)
-    )
+    wide = {**machine.environment, "COLUMNS": "120", "LINES": "40"}  # whoever runs the tests may have others set
+    return pexpect.spawn(sys.executable, options, env=wide, encoding="utf-8", timeout=PATIENCE, dimensions=(40, 120))
 
 
 def counted(client):
