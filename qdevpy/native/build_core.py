@@ -12,7 +12,7 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = "qdevpy/native"
-SOURCES = ["intx", "loop", "meter", "poller", "pyqueue", "pywait", "queue", "relay", "space", "tap"]
+SOURCES = ["fault", "intx", "loop", "meter", "poller", "pyqueue", "pywait", "queue", "relay", "space", "tap"]
 SOURCES += ["trace", "trace_packets", "vcpu"]
 HEADERS = ["<sys/uio.h>", *(f'"{name}.h"' for name in ("qd_kvm", "qd_intx", "qd_meter", "core", "relay", "trace"))]
 FLAGS = ["-std=gnu11", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread"]

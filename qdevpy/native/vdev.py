@@ -41,7 +41,15 @@ class VDev:
             raise MemoryError
         self._handle: Any = ffi.new_handle(self)
         self._memory = memory  # outlives the pointer
+        self._label: Any = ffi.NULL
         self.intx: Callable[[bool], None] = lambda level: None
+
+    def name(self, label: str) -> None:
+        """What to call the device on standard error, should its C handler end the process; the first name stays."""
+        if self._label == ffi.NULL:
+            self._label = ffi.new("char[]", label.encode())
+            self.pointer.label = self._label
+            lib.qd_report_faults()
 
     @property
     def event_fd(self) -> int:

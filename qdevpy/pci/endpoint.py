@@ -108,19 +108,27 @@ class PCIEndpoint(PCIDevice):
     def _read(self, bar: DeclaredBar, offset: int, size: int) -> int:
         if self.broken is not None:
             return ONES
+        watchdog = self.machine.watchdog
+        before = watchdog.enter((self, self._name, ("read of", bar, offset, size)))
         try:
             return bar.read(self, self._near(bar, offset, size), offset, size)
         except Exception as error:  # somebody's device: it fails alone
-            self.callback_failed(error, f"read of {self._name(bar, offset, size)}")
+            self.callback_failed(error, self._name("read of", bar, offset, size))
             return ONES
+        finally:
+            watchdog.leave(before)
 
     def _write(self, bar: DeclaredBar, offset: int, value: int, size: int) -> None:
         if self.broken is not None:
             return
+        watchdog = self.machine.watchdog
+        before = watchdog.enter((self, self._name, ("write of", bar, offset, size, value)))
         try:
             bar.write(self, self._near(bar, offset, size), offset, value, size)
         except Exception as error:  # as above
-            self.callback_failed(error, f"write of {value:#x} to {self._name(bar, offset, size)}")
+            self.callback_failed(error, self._name("write of", bar, offset, size, value))
+        finally:
+            watchdog.leave(before)
 
     def _near(self, bar: DeclaredBar, offset: int, size: int) -> list[Register]:
         """The registers that an access may touch."""
@@ -129,9 +137,10 @@ class PCIEndpoint(PCIDevice):
         found = [*pages.get((bar.index, first), ())]
         return found if first == last else [*found, *pages.get((bar.index, last), ())]
 
-    def _name(self, bar: DeclaredBar, offset: int, size: int) -> str:
+    def _name(self, verb: str, bar: DeclaredBar, offset: int, size: int, value: int | None = None) -> str:
         names = [r.name for r in self._near(bar, offset, size) if r.offset < offset + size and offset < r.end]
-        return f"{', '.join(names) or 'no register'} ({bar.name} offset {offset:#x}, {size} bytes)"
+        what = verb if value is None else f"{verb} {value:#x} to"
+        return f"{what} {', '.join(names) or 'no register'} ({bar.name} offset {offset:#x}, {size} bytes)"
 
     def config_write(self, offset: int, value: int, size: int) -> None:
         """As :meth:`PCIDevice.config_write`; what it makes the device do may fail."""

@@ -185,10 +185,14 @@ class Device(Object):
 
         :param what: is called: ``timer``
         """
+        watchdog = self.machine.watchdog
+        before = watchdog.enter((self, str, (what,)))
         try:
             callback()
         except Exception as error:  # somebody's device: the machine goes on
             self.callback_failed(error, what)
+        finally:
+            watchdog.leave(before)
 
     def callback_failed(self, error: Exception, what: str) -> None:
         """Override: code of the device raised ERROR while it did WHAT. With the VM lock held; the device's part is to stop."""

@@ -282,7 +282,7 @@ class VirtIODevice(Device):
         """The driver writes the status register with a nonzero value: device first, then the transport."""
         old = self.status
         self.status = new | (old & defs.STATUS_NEEDS_RESET)
-        self.status_set(old, self.status)
+        self.contain(lambda: self.status_set(old, self.status), f"status_set to {self.status:#x}")
         self.bindings.status_changed(old, self.status)
 
     def has_feature(self, number: int) -> bool:

@@ -320,13 +320,23 @@ class VirtIOPCI(PCIDevice):
             self.notifiers.kick(queues[index])
 
     def read_device_config(self, offset: int, size: int) -> int:
-        """The device's configuration space; beyond it reads as zero."""
-        return int.from_bytes(self.device.get_config()[offset : offset + size], "little")
+        """The device's configuration space; beyond it reads as zero, and as ones where the device fails."""
+        found = bytearray(b"\xff" * size)
+
+        def read() -> None:
+            found[:] = self.device.get_config()[offset : offset + size]
+
+        self.device.contain(read, f"read of config space (offset {offset:#x}, {size} bytes)")
+        return int.from_bytes(found, "little")
 
     def write_device_config(self, offset: int, value: int, size: int) -> None:
         """A write inside the device's configuration space; any other is dropped."""
-        if offset + size <= len(self.device.get_config()):
-            self.device.set_config(offset, value.to_bytes(size, "little"))
+
+        def write() -> None:
+            if offset + size <= len(self.device.get_config()):
+                self.device.set_config(offset, value.to_bytes(size, "little"))
+
+        self.device.contain(write, f"write of {value:#x} to config space (offset {offset:#x}, {size} bytes)")
 
     def set_config_vector(self, vector: int) -> None:
         """4.1.5.1.2.1: a vector that is not there reads back as NO_VECTOR."""

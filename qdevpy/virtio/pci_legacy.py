@@ -125,7 +125,7 @@ class LegacyRegisters:
         device = self.transport.device
         if not self.features_said and not device.status & (defs.STATUS_FEATURES_OK | defs.STATUS_DRIVER_OK):
             self.features_said = True
-            device.features_acked(device.features)
+            device.contain(lambda: device.features_acked(device.features), "features_acked")
 
     def _set_pfn(self, queue: VirtQueue | None, page: int) -> None:
         """2.7.2: layout in one piece; page 0 resets the device (rule 4)."""

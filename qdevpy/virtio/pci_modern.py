@@ -161,7 +161,7 @@ class CommonConfig:
         if status & defs.STATUS_FEATURES_OK and not device.status & defs.STATUS_FEATURES_OK:
             if self._acceptable():
                 device.features = self.driver_features
-                device.features_acked(device.features)
+                device.contain(lambda: device.features_acked(device.features), "features_acked")
             else:
                 status &= ~defs.STATUS_FEATURES_OK
         device.write_status(status)

@@ -135,6 +135,7 @@ class VirtQueue:
         self._batching = False
         self._elem: Any = None
         if native is not None:
+            device.vdev.name(f"{device.label}, of {type(device).__module__}")
             thread = native.iothread or device.machine.iothread(None)
             self._native = native._replace(iothread=thread)
             self.pointer.ops = ffi.cast("struct qd_queue_ops *", pointer_of(native.ops))
@@ -336,11 +337,18 @@ class VirtQueue:
     def _handle_output(self) -> None:
         if self.device.broken is not None:
             return
+        watchdog = self.device.machine.watchdog
+        before = watchdog.enter((self.device, self._handling, ()))
         try:
             self.device.handle_output(self)
         except Exception as error:  # somebody's device: it fails alone (ARCHITECTURE.md), and says so
             log.exception("%s: %s: in handle_output", self.device.label, self.label)
             self.device.mark_broken(f"{self.label}: {type(error).__name__}: {error}")
+        finally:
+            watchdog.leave(before)
+
+    def _handling(self) -> str:
+        return f"handle_output of {self.label}"
 
     # -- chains, for handlers in Python
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from qdevpy.plugin.registry import Registry
     from qdevpy.qdev.device import Device
     from qdevpy.vm.board import Board
+    from qdevpy.vm.watchdog import Watchdog
 
 __all__ = ["Ending", "Machine", "RunState"]
 
@@ -103,6 +105,16 @@ class Machine(RunControl):
         self.clock = accel.make_clock(self.loop)
 
     # -- building
+
+    @cached_property
+    def watchdog(self) -> Watchdog:
+        """Names devices in Python that hold the machine up; looks from when it is first asked for."""
+        from qdevpy.vm.watchdog import Watchdog
+
+        found = Watchdog()
+        found.start()
+        self._cleanup.callback(found.close)
+        return found
 
     @property
     def lock(self) -> AbstractContextManager[object]:

@@ -13,6 +13,7 @@ from qdevpy.native.space import AddressSpace
 from qdevpy.virtio import defs
 from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
+from qdevpy.vm.watchdog import Watchdog
 from qdevpy_virtio_net import numbers as n
 from qdevpy_virtio_net.device import VirtIONet
 
@@ -140,6 +141,7 @@ class NetRig:
         self.netdev = netdev
         self.device = VirtIONet(id="nic")
         self.machine = SimpleNamespace(
+            watchdog=Watchdog(),
             memory=self.memory,
             space=self.space,
             loop=self.loop,

@@ -32,7 +32,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("busy") / "busy"
     build = runpy.run_path(str(BLK / "build_blk.py"))
     uring = build["uring"]
-    sources = [NATIVE / f"csrc/{name}.c" for name in ("intx", "loop", "poller", "pyqueue", "queue", "space", "tap")]
+    sources = [NATIVE / f"csrc/{name}.c" for name in ("fault", "intx", "loop", "poller", "pyqueue", "queue", "space", "tap")]
     sources += [BLK / f"csrc/{name}.c" for name in build["SOURCES"]] + sorted((NET / "csrc").glob("*.c"))
     includes = [f"-I{folder}" for folder in (NATIVE / "include", NATIVE / "csrc", BLK / "csrc", NET / "csrc")]
     words = ["gcc", *FLAGS, *(["-DBLK_HAVE_URING=1"] if uring else []), *includes, "-o", program, ROOT / "tests/stress/busy.c"]

@@ -6,6 +6,7 @@
 #ifndef QD_CORE_H
 #define QD_CORE_H
 
+#include "fault.h"
 #include "qd_queue.h"
 #include "qd_tap.h"
 

@@ -101,8 +101,10 @@ struct qd_vdev {
     bool use_msix;
     int event_fd;
     const char *error;
+    const char *label;
     ...;
 };
+void qd_report_faults(void);
 struct qd_vdev *qd_vdev_new(const struct qd_mem *mem);
 void qd_vdev_free(struct qd_vdev *vdev);
 struct qd_vq *qd_vdev_add_queue(struct qd_vdev *vdev);

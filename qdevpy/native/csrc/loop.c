@@ -6,6 +6,7 @@
  * one that asks. What epoll_wait() has reported already is in `batch`; loop_forget() takes it out of there.
  */
 #define _GNU_SOURCE
+#include "fault.h"
 #include "poller.h"
 
 #include <errno.h>
@@ -81,7 +82,7 @@ static bool loop_wait(struct qd_loop *loop, bool sleep)
         if (event->data.ptr == loop)
             woken = true;
         else if (handler)
-            handler->ready(handler, event->events);
+            qd_fd_ready(handler, event->events);
     }
     return woken;
 }
@@ -102,12 +103,14 @@ static void *loop_main(void *arg)
     }
 }
 
-/* With all signals blocked: Python's belong to the main thread, the kick signal to vCPU threads. */
+/* With all signals blocked but those of the thread's own doing: Python's belong to the main thread, the kick signal to vCPU threads. */
 static int loop_start_thread(struct qd_loop *loop, const char *name)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    sigset_t most, before;
+    sigfillset(&most);
+    for (size_t i = 0; i < QD_N_FAULTS; i++) /* one that is blocked ends the process without a report */
+        sigdelset(&most, qd_faults[i]);
+    pthread_sigmask(SIG_SETMASK, &most, &before);
     int error = pthread_create(&loop->thread, NULL, loop_main, loop);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
@@ -170,6 +173,7 @@ static int loop_ctl(struct qd_loop *loop, int op, struct qd_fd *handler)
 
 int qd_loop_add(struct qd_loop *loop, struct qd_fd *handler)
 {
+    handler->owner = qd_serving;
     /* both under the lock: the handler may run, and leave, from the moment that epoll knows it */
     pthread_mutex_lock(&loop->lock);
     int error = loop_ctl(loop, EPOLL_CTL_ADD, handler);

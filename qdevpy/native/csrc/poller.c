@@ -17,6 +17,7 @@
  * Handlers that have no poll() must not wait for the others' time to end: epoll is asked now and then.
  */
 #define _GNU_SOURCE
+#include "fault.h"
 #include "poller.h"
 
 #include <sched.h>
@@ -133,7 +134,7 @@ static bool serve_round(struct poller *poller)
         poller->cursor = handler->next_polled;
         if (handler->poll(handler)) {
             found = true;
-            handler->ready(handler, 0);
+            qd_fd_ready(handler, 0);
         }
     }
     return found;
@@ -163,7 +164,7 @@ static bool end(struct poller *poller)
         poller->cursor = handler->next_polled;
         if (handler->polling && handler->polling(handler, false)) {
             found = true;
-            handler->ready(handler, 0);
+            qd_fd_ready(handler, 0);
         }
     }
     return found;

@@ -150,8 +150,11 @@ void qd_vdev_set_intx(struct qd_vdev *vdev, void (*set_intx)(void *opaque, int l
 /* With vq->lock held. A device that needs a reset serves nothing (2.1.1). */
 static void serve(struct qd_vq *vq)
 {
-    if (!__atomic_load_n(&vq->vdev->error, __ATOMIC_ACQUIRE))
-        vq->ops->kick(vq);
+    if (__atomic_load_n(&vq->vdev->error, __ATOMIC_ACQUIRE))
+        return;
+    qd_enter(vq, "serving a kick of");
+    vq->ops->kick(vq);
+    qd_leave();
 }
 
 /* With vq->lock held. */
@@ -247,8 +250,10 @@ int qd_vq_start(struct qd_vq *vq)
 {
     int error = 0;
     pthread_mutex_lock(&vq->lock);
+    qd_enter(vq, "starting");
     if (vq->ops && vq->ops->start)
         error = vq->ops->start(vq);
+    qd_leave();
     if (!error)
         vq->state = QD_VQ_STARTED;
     pthread_mutex_unlock(&vq->lock);
@@ -301,8 +306,10 @@ static void stop_on_loop(void *arg)
 {
     struct qd_vq *vq = arg;
     pthread_mutex_lock(&vq->lock);
+    qd_enter(vq, "stopping");
     if (vq->ops && vq->ops->stop)
         vq->ops->stop(vq);
+    qd_leave();
     vq->state = QD_VQ_IDLE;
     pthread_mutex_unlock(&vq->lock);
 }

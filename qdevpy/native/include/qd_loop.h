@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct qd_loop;
+struct qd_vq;
 
 /* A file descriptor with its handler; embed it in what it belongs to. */
 struct qd_fd {
@@ -25,6 +26,7 @@ struct qd_fd {
      * and go meanwhile, one may hear of a beginning twice or of an end only, and one that leaves hears of no end. */
     bool (*polling)(struct qd_fd *self, bool on);
     struct qd_fd *next_polled; /* the loop's own */
+    const struct qd_vq *owner; /* the loop's own: whose handler added it, for the report of a crash; or NULL */
 };
 
 /* How long to poll. As QEMU's iothread: the time adapts between 0 and max_ns. What comes soon after it was over makes

@@ -103,6 +103,7 @@ struct qd_vdev {
     int event_fd;                 /* eventfd: see events */
     uint64_t events;              /* device bits; bit 63: error is set */
     const char *error;            /* why NEEDS_RESET, first one wins */
+    const char *label;            /* the device as its user knows it, and where its code is from; or NULL */
 };
 
 #define QD_VDEV_EVENT_ERROR (1ull << 63)

@@ -12,6 +12,7 @@ from qdevpy.virtio import defs
 from qdevpy.virtio.bindings import TransportBindings
 from qdevpy.vm.events import Events
 from qdevpy.vm.loop import MainLoop
+from qdevpy.vm.watchdog import Watchdog
 from qdevpy_virtio_console.control import ControlMessage
 from qdevpy_virtio_console.device import CONTROL_IN, CONTROL_OUT, VirtIOSerial
 from qdevpy_virtio_console.port import VirtConsole, VirtSerialPort
@@ -162,6 +163,7 @@ class Guest:
     def __init__(self, **options):
         self.lock = threading.RLock()
         self.loop = MainLoop(self.lock)
+        self.watchdog = Watchdog()
         self.memory = GuestMemory()
         self.memory.add_ram(0, 32 * MIB)
         self.running = True

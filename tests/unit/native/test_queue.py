@@ -20,6 +20,7 @@ from qdevpy.virtio import defs
 from qdevpy.virtio.device import VirtIODevice
 from qdevpy.virtio.queue import ROUNDS, NativeHandler, QueueState, VirtQueue
 from qdevpy.vm.loop import MainLoop
+from qdevpy.vm.watchdog import Watchdog
 
 DESC, AVAIL, USED, DATA, SIZE = 0x1000, 0x2000, 0x3000, 0x8000, 8
 NO_NOTIFY = 1  # VIRTQ_USED_F_NO_NOTIFY
@@ -58,7 +59,9 @@ class Rig:
         self.iothread = IOThread("test")
         self.notified: list[VirtQueue] = []
         self.device = NullDevice()
-        self.device.machine = SimpleNamespace(memory=self.memory, loop=self.loop, iothread=lambda name: self.iothread)  # type: ignore[assignment]
+        self.device.machine = SimpleNamespace(  # type: ignore[assignment]
+            memory=self.memory, loop=self.loop, iothread=lambda name: self.iothread, watchdog=Watchdog()
+        )
         self.device.bindings = SimpleNamespace(  # type: ignore[assignment]
             notify_queue=self.notify_queue, notify_config=lambda: None, status_changed=lambda old, new: None
         )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from qdevpy.native.build_core import SOURCES
+
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[2] / "qdevpy/native"
 FLAGS = ("-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{NATIVE}/include", f"-I{NATIVE}/csrc")
@@ -22,10 +24,7 @@ pytestmark = pytest.mark.slow
 def build(folder: Path, *flags: str) -> Path:
     """races.c with the core's sources."""
     vcpu, program = folder / "vcpu.o", folder / "races"
-    sources = [
-        NATIVE / f"csrc/{name}.c"
-        for name in ("intx", "loop", "poller", "pyqueue", "queue", "space", "tap", "trace", "trace_packets")
-    ]
+    sources = [NATIVE / f"csrc/{name}.c" for name in SOURCES if name != "vcpu"]
     for command in (
         ["gcc", *FLAGS, *flags, "-Dioctl=fake_ioctl", "-c", NATIVE / "csrc/vcpu.c", "-o", vcpu],
         ["gcc", *FLAGS, *flags, "-o", program, HERE / "races.c", *sources, vcpu],
