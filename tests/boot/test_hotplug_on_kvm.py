@@ -98,6 +98,7 @@ def eject(machine):
 def test_device_in_use_goes_a_hundred_times_without_a_trace(machine, name):
     with machine.lock:
         machine.iothread()  # the one for devices that name none starts with the first that asks
+    assert machine.watchdog  # so does this one
     threads, used = len(list(Path("/proc/self/task").iterdir())), []
     for _ in range(100):
         with machine.lock:

@@ -31,11 +31,11 @@ program.save("guest.elf")
 
 
 @pytest.fixture(scope="module")
-def adder(author, tmp_path_factory):
+def hasty(author, tmp_path_factory):
     """A package with a device in Python, two of them in its machine."""
-    folder = make(author, tmp_path_factory.mktemp("adder"), "adder", "pci")
+    folder = make(author, tmp_path_factory.mktemp("hasty"), "hasty", "pci")
     machine = folder / "machine.yaml"
-    machine.write_text(machine.read_text().replace("  - isa-debug", "  - adder: {id: dev1, addr: 5}\n  - isa-debug"))
+    machine.write_text(machine.read_text().replace("  - isa-debug", "  - hasty: {id: dev1, addr: 5}\n  - isa-debug"))
     (folder / "guest.py").write_text(GUEST)
     author.run("python", "guest.py", cwd=folder)
     return folder
@@ -59,11 +59,11 @@ def change(path, old, new):
 
 
 @pytest.fixture
-def fails(adder):
-    """Has a callback of the adder's do what it is told."""
+def fails(hasty):
+    """Has a callback of the device do what it is told."""
     undo = []
     start = "        try:\n            data"
-    yield lambda what: undo.append(change(adder / "qdevpy_adder" / "device.py", start, f"        {what}\n{start}"))
+    yield lambda what: undo.append(change(hasty / "qdevpy_hasty" / "device.py", start, f"        {what}\n{start}"))
     for back in undo:
         back()
 
@@ -79,24 +79,24 @@ def boot(author, folder):
     )
 
 
-def test_exception_breaks_its_device_alone_and_the_guest_goes_on(author, adder, fails):
+def test_exception_breaks_its_device_alone_and_the_guest_goes_on(author, hasty, fails):
     fails('raise KeyError("nothing there")')
 
-    done = boot(author, adder)
+    done = boot(author, hasty)
 
     assert done.returncode == 0, f"the guest's checks failed\n{done.stderr}"
-    assert "dev0 (adder): in write of 0x3 to count (mmio offset 0x10, 4 bytes)" in done.stderr
+    assert "dev0 (hasty): in write of 0x3 to count (mmio offset 0x10, 4 bytes)" in done.stderr
     assert "KeyError: 'nothing there'" in done.stderr
     assert "dev1" not in done.stderr
 
 
-def test_callback_that_does_not_come_back_is_named_by_the_watchdog(author, adder, fails):
+def test_callback_that_does_not_come_back_is_named_by_the_watchdog(author, hasty, fails):
     fails("while True: pass")
-    errors = adder / "stderr"
+    errors = hasty / "stderr"
 
     with errors.open("w") as out:
         machine = subprocess.Popen(
-            [author.bin / "qdevpy", "boot", "machine.yaml"], cwd=adder, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            [author.bin / "qdevpy", "boot", "machine.yaml"], cwd=hasty, stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
         try:
             deadline = time.monotonic() + PATIENCE
@@ -107,13 +107,13 @@ def test_callback_that_does_not_come_back_is_named_by_the_watchdog(author, adder
             machine.wait()
 
     told = errors.read_text()
-    assert "dev0 (adder), of qdevpy_adder.device: in write of 0x3 to count (mmio offset 0x10, 4 bytes) for more than 5 s" in told
+    assert "dev0 (hasty), of qdevpy_hasty.device: in write of 0x3 to count (mmio offset 0x10, 4 bytes) for more than 5 s" in told
     assert told.count("for more than") == 1
     assert "while True: pass" in told, "the stack shows where it is"
 
 
 def test_c_handler_that_crashes_is_named_with_package_device_and_queue(author, tmp_path):
-    folder = make(author, tmp_path, "quick", "virtio", "--native")
+    folder = make(author, tmp_path, "brittle", "virtio", "--native")
     change(
         folder / "csrc" / "handler.c", "    uint8_t piece[PIECE];\n", "    uint8_t piece[PIECE];\n    *(volatile int *)16 = 1;\n"
     )
@@ -124,6 +124,6 @@ def test_c_handler_that_crashes_is_named_with_package_device_and_queue(author, t
 
     assert done.returncode == -signal.SIGSEGV
     assert (
-        "dev0 (virtio-quick-device), of qdevpy_quick.device: signal 11 at address 0x10 in its C handler, "
+        "dev0 (virtio-brittle-device), of qdevpy_brittle.device: signal 11 at address 0x10 in its C handler, "
         "while serving a kick of queue 0; the machine has ended\n"
     ) in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from qdevpy.virtio import defs
 from qdevpy.virtio.queue import VirtQueue
 from qdevpy.vm.loop import MainLoop
 from qdevpy.vm.run_control import RunState
+from qdevpy.vm.watchdog import Watchdog
 from qdevpy_virtio_blk import engines
 from qdevpy_virtio_blk._native import lib
 from qdevpy_virtio_blk.device import VirtIOBlock
@@ -62,16 +64,20 @@ def image_of(aio: str, folder: Path) -> Iterator[Path]:
         os.close(fd)
 
 
+PF_EXITING = 0x4  # include/linux/sched.h
 PF_IO_WORKER = 0x10  # <linux/sched.h>
 
 RAM = 16 << 20
 RINGS, RING_BYTES, BUFFERS = 0x1000, 0x10000, 0x100000
 
 
-def is_io_worker(task: Path) -> bool:
-    """Whether a thread is the kernel's own for io_uring, by its flag: its name ("iou-wrk-...") it has only once it has run."""
+def is_ours(task: Path) -> bool:
+    """Whether a thread is neither the kernel's own for io_uring nor one that has been joined and is on its way out.
+
+    Both by its flags: an io_uring worker's name ("iou-wrk-...") it has only once it has run.
+    """
     _, _, fields = (task / "stat").read_text().rpartition(")")
-    return bool(int(fields.split()[6]) & PF_IO_WORKER)
+    return not int(fields.split()[6]) & (PF_IO_WORKER | PF_EXITING)
 
 
 def resources() -> tuple[int, int]:
@@ -79,8 +85,15 @@ def resources() -> tuple[int, int]:
     threads = 0
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):
-            threads += not is_io_worker(task)
+            threads += is_ours(task)
     return len(os.listdir("/proc/self/fd")), threads
+
+
+def wait_for_resources(most: tuple[int, int]) -> None:
+    """Until there are no more than MOST; a thread of Python's that was joined is there for a moment more."""
+    deadline = time.monotonic() + 10
+    while any(now > then for now, then in zip(resources(), most, strict=True)):
+        assert time.monotonic() < deadline, f"descriptors and threads: {resources()}, before {most}"
 
 
 @attrs.define
@@ -282,6 +295,7 @@ class BlkRig:
         self.events: list[tuple[Any, ...]] = []
         device = VirtIOBlock(id="disk0")
         device.machine = SimpleNamespace(  # type: ignore[assignment]
+            watchdog=Watchdog(),
             memory=self.memory,
             loop=self.loop,
             iothread=lambda name: self.iothread,
