@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import attrs
 
@@ -17,6 +18,8 @@ from qdevpy.native.core import ffi, lib
 if TYPE_CHECKING:
     from qdevpy.native.overlay import HostPages, Overlay
 
+#: numbers that one access reads or writes: bytes, and their format
+WORDS: dict[int, Literal["H", "I", "Q"]] = {2: "H", 4: "I", 8: "Q"}
 #: memory that a CPU reaches without leaving the guest: guest-physical address, bytes, address in this process,
 #: and whether it may be written (else a write leaves the guest)
 Slot = tuple[int, int, int, bool]
@@ -125,18 +128,28 @@ class GuestMemory:
         raise GuestAddressError(hva, n)
 
     def read(self, gpa: int, n: int) -> bytes:
-        """Copy N bytes out.
+        """Copy N bytes out; 2, 4 or 8 in one access, as an index that somebody changes meanwhile has to be read.
 
         :raises GuestAddressError: any of them is not RAM
         """
-        return bytes(self.view(gpa, n))
+        view = self.view(gpa, n)
+        word = WORDS.get(n)
+        if word is not None:  # memcpy() takes two bytes one by one, and may get halves of two numbers
+            number: int = view.cast(word)[0]
+            return number.to_bytes(n, sys.byteorder)
+        return bytes(view)
 
     def write(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy DATA in.
+        """Copy DATA in; 2, 4 or 8 bytes in one access, as in :meth:`read`.
 
         :raises GuestAddressError: any of the bytes would not be RAM
         """
-        self.view(gpa, len(data))[:] = data
+        view = self.view(gpa, len(data))
+        word = WORDS.get(len(data))
+        if word is not None:
+            view.cast(word)[0] = int.from_bytes(data, sys.byteorder)
+        else:
+            view[:] = data
 
     # -- what CPUs see
 

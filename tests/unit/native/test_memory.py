@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +92,37 @@ def test_add_ram_of_too_many_pieces_raises(memory: GuestMemory) -> None:
         memory.add_ram((i + 1) << 20, 4096)
     with pytest.raises(QdevpyError, match="more than 16"):
         memory.add_ram(64 << 20, 4096)
+
+
+CHANGING = """
+import mmap, sys
+number = memoryview(mmap.mmap(int(sys.argv[1]), 4096))[2:4].cast("H")
+print(flush=True)
+while True:
+    for _ in range(1000):
+        number[0] = 0x00FF
+        number[0] = 0x0100
+"""
+
+
+def test_index_that_changes_meanwhile_is_read_whole(memory: GuestMemory) -> None:
+    """Between 0x00ff and 0x0100 there is no 0x01ff, which halves of both would make."""
+    fd = memory.regions[0].fd
+    command = [sys.executable, "-c", CHANGING, str(fd)]
+    with subprocess.Popen(command, pass_fds=[fd], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        try:
+            seen = {memory.read(2, 2) for _ in range(1_000_000)}
+        finally:
+            writer.kill()
+    assert seen <= {b"\xff\x00", b"\x00\x01", b"\0\0"}
+
+
+def test_words_are_written_as_they_are_read(memory: GuestMemory) -> None:
+    for n in (1, 2, 3, 4, 8):
+        data = bytes(range(1, n + 1))
+        memory.write(0x101, data)
+        assert memory.read(0x101, n) == data
+        assert memory.read(0x100, n + 2) == b"\0" + data + b"\0"
+        memory.write(0x101, bytes(8))
