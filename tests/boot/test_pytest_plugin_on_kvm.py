@@ -134,6 +134,7 @@ def test_machine_is_closed_after_ctrl_c(run_inner, pytester):
         import os, signal
 
         def test_it(waiting):
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
             os.kill(os.getpid(), {int(signal.SIGINT)})
             waiting.wait(60)
         """
