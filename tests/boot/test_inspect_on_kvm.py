@@ -2,7 +2,6 @@
 """`qdevpy inspect` and `qdevpy tree --live` say what a driver has really negotiated and set up."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from qdevpy_virtio_net.device import VirtIONet
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+    pytest.mark.needs_host("kvm"),
 ]
 
 

@@ -2,7 +2,6 @@
 """`qdevpy top` looks at a machine whose guest really works."""
 
 import json
-import os
 import re
 import sys
 
@@ -14,7 +13,7 @@ from qdevpy.monitor.client import QmpClient
 
 pytestmark = [
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be used"),
+    pytest.mark.needs_host("kvm"),
 ]
 
 WRITES = "blk op=write size=4096 depth=8 cycles=100000000"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Third-party devices that fail in a machine that boots: by an exception, by not coming back, by a crash of their C code."""
 
-import os
 import signal
 import subprocess
 import time
@@ -11,7 +10,7 @@ import pytest
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.kvm,
-    pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm that may be opened"),
+    pytest.mark.needs_host("kvm"),
 ]
 
 PATIENCE = 60.0

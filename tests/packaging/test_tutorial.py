@@ -16,8 +16,6 @@ from pathlib import Path
 import pytest
 from markdown_blocks import output_matches, read_blocks, read_commands
 
-from qdevpy.testing.guest import kvm_is_there
-
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/tutorial.md"
 MOST_LINES = 60
@@ -95,7 +93,7 @@ def reader(wheel, tmp_path):
 @pytest.mark.slow
 @pytest.mark.kvm
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(not kvm_is_there(), reason="/dev/kvm is not there, or not for this user")
+@pytest.mark.needs_host("kvm")
 def test_tutorial_followed_in_an_empty_directory_ends_with_a_device_of_ones_own_in_a_guest(reader, capsys):
     start = time.monotonic()
     for block in read_blocks(PAGE):

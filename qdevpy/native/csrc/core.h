@@ -34,6 +34,9 @@ bool qd_vq_set_kicks(struct qd_vq *vq, bool enabled); /* true: entries are there
 /* A kick that Python serves, for the counter and the taps. */
 void qd_vq_count_kick(struct qd_vq *vq, enum qd_kick way);
 
+/* queue.c, for tap.c: have the C handler serve what there is; with vq->lock held. */
+void qd_vq_serve(struct qd_vq *vq);
+
 /* tap.c, for queue.c and pyqueue.c. With vq->lock held: */
 void qd_taps_kicked(struct qd_vq *vq, enum qd_kick way);
 bool qd_taps_publish(struct qd_vq *vq); /* as qd_vq_publish(), of a tapped queue */

@@ -147,8 +147,8 @@ void qd_vdev_set_intx(struct qd_vdev *vdev, void (*set_intx)(void *opaque, int l
 
 /* --- serving --- */
 
-/* With vq->lock held. A device that needs a reset serves nothing (2.1.1). */
-static void serve(struct qd_vq *vq)
+/* A device that needs a reset serves nothing (2.1.1). */
+void qd_vq_serve(struct qd_vq *vq)
 {
     if (__atomic_load_n(&vq->vdev->error, __ATOMIC_ACQUIRE))
         return;
@@ -181,7 +181,7 @@ bool qd_vq_kick(struct qd_vq *vq)
     bool mine = vq->state != QD_VQ_IDLE;
     if (mine) {
         count_kick(vq, QD_KICK_SYNC);
-        serve(vq);
+        qd_vq_serve(vq);
     }
     pthread_mutex_unlock(&vq->lock);
     return mine;
@@ -193,7 +193,7 @@ static void serve_and_note(struct qd_vq *vq)
 {
     uint64_t before = vq->ring.popped;
     bool had_some = qd_vring_has_new(&vq->ring); /* looked at before: what comes later is new to the handler, too */
-    serve(vq);
+    qd_vq_serve(vq);
     vq->left_at = had_some && vq->ring.popped == before ? before + 1 : 0;
 }
 
@@ -290,7 +290,7 @@ static void detach_on_loop(void *arg)
     qd_loop_del(vq->loop, &vq->notifier);
     pthread_mutex_lock(&vq->lock);
     if (vq->ring.polled && qd_vring_set_polled(&vq->ring, false)) /* the driver was asked not to signal */
-        serve(vq);
+        qd_vq_serve(vq);
     serve_notifier(vq);
     vq->state = QD_VQ_STARTED;
     pthread_mutex_unlock(&vq->lock);
@@ -383,7 +383,7 @@ void qd_vq_fail(struct qd_vq *vq, const char *why)
 {
     qd_vring_break(&vq->ring, why);
     const char *none = NULL;
-    /* the first reason wins; release: pairs with serve() and with the reader of the event */
+    /* the first reason wins; release: pairs with qd_vq_serve() and with the reader of the event */
     if (__atomic_compare_exchange_n(&vq->vdev->error, &none, why, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
         qd_vdev_event(vq->vdev, QD_VDEV_EVENT_ERROR);
 }

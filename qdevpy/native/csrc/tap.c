@@ -244,7 +244,7 @@ bool qd_vq_hand_over(struct qd_vq *vq, uint16_t head)
         make_ready(vq, head, false);
         update(vq);
         if (vq->ops && vq->state != QD_VQ_IDLE)
-            vq->ops->kick(vq);
+            qd_vq_serve(vq);
     }
     pthread_mutex_unlock(&vq->lock);
     return ok;
